@@ -1,0 +1,3 @@
+//! Windows, batch codec and journal of edgeagg.
+#[cfg(feature = "python")]
+mod python;
