@@ -1,3 +1,17 @@
-//! Windows, batch codec and journal of edgeagg.
+//! The core of edgeagg, shared by the gateway and the platform: windows over readings, the batch
+//! payload codec, and the journal both outbox and history stand on.
+//!
+//! Pure Rust; only [`python`] (feature `python`) knows of the interpreter. No clock is read here:
+//! time is an argument, UTC milliseconds.
+
+pub mod aggregator;
+pub mod codec;
+pub mod error;
+pub mod journal;
+pub mod reading;
+pub mod table;
+pub mod varint;
+pub mod window;
+
 #[cfg(feature = "python")]
 mod python;

@@ -1,7 +1,258 @@
-//! The Python border.
+//! The Python border: the only file that names pyo3. Values in, values out; errors become
+//! exceptions in one place.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::aggregator::{Aggregator, Counts, GroupShape, CUT_CELLS_MAX};
+use crate::codec;
+use crate::error::Error;
+use crate::journal::Journal;
+use crate::reading::{Gap, Row};
+use crate::table::{Column, WINDOW_COLUMNS};
+use crate::window::PointKind;
+
+pyo3::create_exception!(
+    _core,
+    CodecError,
+    PyValueError,
+    "Bytes that no codec of this version wrote."
+);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            Error::Io { code, .. } => PyOSError::new_err((code, error.to_string())),
+            Error::InvalidArgument(_) => PyValueError::new_err(error.to_string()),
+            _ => CodecError::new_err(error.to_string()),
+        }
+    }
+}
+
+type CountsTuple = (u64, u64, u64, u64);
+
+fn counts_tuple(counts: Counts) -> CountsTuple {
+    (counts.values, counts.reasons, counts.missed, counts.windows)
+}
+
+/// See `_core.pyi`.
+#[pyclass(name = "Aggregator", module = "edgeagg._core")]
+struct PyAggregator(Aggregator);
+
+#[pymethods]
+impl PyAggregator {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+    fn new(groups: Vec<(i64, Vec<bool>)>, window_lengths_ms: Vec<i64>) -> PyResult<Self> {
+        let kind = |totaliser| {
+            if totaliser {
+                PointKind::Totaliser
+            } else {
+                PointKind::Gauge
+            }
+        };
+        let shapes = groups
+            .into_iter()
+            .map(|(period_ms, totalisers)| {
+                GroupShape::new(period_ms, totalisers.into_iter().map(kind).collect())
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(PyAggregator(Aggregator::new(shapes, &window_lengths_ms)?))
+    }
+
+    fn push_row<'py>(
+        &mut self,
+        py: Python<'py>,
+        group: u32,
+        due_ms: i64,
+        at_ms: i64,
+        values: Vec<Option<i64>>,
+        qualities: Vec<u8>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let row = Row {
+            due_ms,
+            at_ms,
+            values,
+            qualities,
+        };
+        Ok(PyBytes::new(py, &self.0.push_row(group, row)?))
+    }
+
+    fn push_gap<'py>(
+        &mut self,
+        py: Python<'py>,
+        group: u32,
+        first_due_ms: i64,
+        last_due_ms: i64,
+        slots: u32,
+        reason: u8,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let gap = Gap {
+            first_due_ms,
+            last_due_ms,
+            slots,
+            reason,
+        };
+        Ok(PyBytes::new(py, &self.0.push_gap(group, gap)?))
+    }
+
+    fn replay(&mut self, record: &[u8]) -> PyResult<()> {
+        Ok(self.0.replay(record)?)
+    }
+
+    fn last_due_ms(&self, group: u32) -> PyResult<Option<i64>> {
+        Ok(self.0.last_due_ms(group)?)
+    }
+
+    #[getter]
+    fn late(&self) -> u64 {
+        self.0.late()
+    }
+
+    #[getter]
+    fn pending_cells(&self) -> usize {
+        self.0.pending_cells()
+    }
+
+    fn cut<'py>(
+        &mut self,
+        py: Python<'py>,
+        now_ms: i64,
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, CountsTuple)>> {
+        let cut = self.0.cut(now_ms)?;
+        Ok(cut.map(|cut| (PyBytes::new(py, &cut.payload), counts_tuple(cut.counts))))
+    }
+
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.snapshot()?))
+    }
+
+    fn restore(&mut self, snapshot: &[u8]) -> PyResult<()> {
+        Ok(self.0.restore(snapshot)?)
+    }
+}
+
+/// See `_core.pyi`.
+#[pyclass(name = "Journal", module = "edgeagg._core")]
+struct PyJournal(Mutex<Journal>);
+
+impl PyJournal {
+    /// A panic elsewhere must not make the journal unusable: its own state changes only at the end
+    /// of each step.
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl PyJournal {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(py: Python<'_>, directory: PathBuf, segment_bytes: u64) -> PyResult<Self> {
+        let journal = py.detach(|| Journal::open(&directory, segment_bytes))?;
+        Ok(PyJournal(Mutex::new(journal)))
+    }
+
+    fn append(&self, py: Python<'_>, kind: u8, payload: &[u8]) -> PyResult<u64> {
+        Ok(py.detach(|| self.lock().append(kind, payload))?)
+    }
+
+    fn commit(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.lock().commit())?)
+    }
+
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        number: u64,
+    ) -> PyResult<Option<(u8, Bound<'py, PyBytes>)>> {
+        let record = py.detach(|| self.lock().read(number))?;
+        Ok(record.map(|(kind, payload)| (kind, PyBytes::new(py, &payload))))
+    }
+
+    fn free_before(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.lock().free_before(number))?)
+    }
+
+    fn skip_to(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        Ok(py.detach(|| self.lock().skip_to(number))?)
+    }
+
+    #[getter]
+    fn first(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.lock().first())
+    }
+
+    #[getter]
+    fn committed(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.lock().committed())
+    }
+
+    #[getter]
+    fn next(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.lock().next())
+    }
+
+    #[getter]
+    fn bytes(&self, py: Python<'_>) -> u64 {
+        py.detach(|| self.lock().bytes())
+    }
+
+    #[getter]
+    fn repairs(&self, py: Python<'_>) -> (u64, u64) {
+        let repairs = py.detach(|| self.lock().repairs());
+        (repairs.torn_bytes, repairs.lost_records)
+    }
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn decode(
+    py: Python<'_>,
+    codec: u8,
+    payload: &[u8],
+) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
+    let tables = py.detach(|| codec::decode(codec, payload))?;
+    Ok(tables
+        .iter()
+        .map(|table| {
+            (
+                table.kind().code(),
+                table.group(),
+                table.length_ms(),
+                table.rows(),
+                table.columns().to_vec(),
+            )
+        })
+        .collect())
+}
 
 #[pymodule]
-fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add(
+        "__all__",
+        [
+            "CODEC_DELTA",
+            "CUT_CELLS_MAX",
+            "VERSION",
+            "WINDOW_COLUMNS",
+            "Aggregator",
+            "CodecError",
+            "Journal",
+            "decode",
+        ],
+    )?;
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
+    module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
+    module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
+    module.add("CodecError", module.py().get_type::<CodecError>())?;
+    module.add_class::<PyAggregator>()?;
+    module.add_class::<PyJournal>()?;
+    module.add_function(wrap_pyfunction!(decode, module)?)
 }

@@ -1,0 +1,154 @@
+//! Rows: what one read of a group gave, and the runs of slots that nobody read. Both have a record
+//! form for the gateway's journal, from which the aggregator is rebuilt after a restart.
+
+use crate::error::Error;
+use crate::varint::{write_i64, write_option, write_u64, Reader};
+
+/// Quality of a reading that is good; any other number is a reason (see `edgeagg.model.Quality`).
+pub const GOOD: u8 = 0;
+
+/// Most points one group may have.
+pub const POINTS_MAX: usize = 512;
+
+const TAG_ROW: u8 = 1;
+const TAG_GAP: u8 = 2;
+
+/// One slot of one group: every point has a value or a reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// When the slot fell due, UTC milliseconds.
+    pub due_ms: i64,
+    /// When the values were taken (or given up), UTC milliseconds.
+    pub at_ms: i64,
+    /// Mantissas, in the order of the group's points.
+    pub values: Vec<Option<i64>>,
+    /// Quality per point.
+    pub qualities: Vec<u8>,
+}
+
+/// A run of slots that nobody read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// First slot of the run.
+    pub first_due_ms: i64,
+    /// Last slot of the run.
+    pub last_due_ms: i64,
+    /// Slots in the run, both ends included.
+    pub slots: u32,
+    /// Why, as a quality number.
+    pub reason: u8,
+}
+
+/// A journal record of the readings' journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A slot that was read.
+    Row(u32, Row),
+    /// Slots that were not.
+    Gap(u32, Gap),
+}
+
+impl Row {
+    /// Check that a value is absent exactly where the quality says why, or present and flagged.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the number of values or qualities is not `points`, or a value is
+    /// missing without a reason.
+    pub fn check(&self, points: usize) -> Result<(), Error> {
+        if self.values.len() != points || self.qualities.len() != points {
+            return Err(Error::InvalidArgument(
+                "a row needs one value or reason for every point of its group",
+            ));
+        }
+        let silent = self
+            .values
+            .iter()
+            .zip(&self.qualities)
+            .any(|(value, &quality)| value.is_none() && quality == GOOD);
+        if silent {
+            return Err(Error::InvalidArgument(
+                "a value is missing without a reason",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    /// Encode for the journal.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            Record::Row(group, row) => {
+                out.push(TAG_ROW);
+                write_u64(&mut out, u64::from(*group));
+                write_i64(&mut out, row.due_ms);
+                write_i64(&mut out, row.at_ms.wrapping_sub(row.due_ms));
+                write_u64(&mut out, row.values.len() as u64);
+                for (value, quality) in row.values.iter().zip(&row.qualities) {
+                    out.push(*quality);
+                    write_option(&mut out, *value);
+                }
+            }
+            Record::Gap(group, gap) => {
+                out.push(TAG_GAP);
+                write_u64(&mut out, u64::from(*group));
+                write_i64(&mut out, gap.first_due_ms);
+                write_i64(&mut out, gap.last_due_ms);
+                write_u64(&mut out, u64::from(gap.slots));
+                out.push(gap.reason);
+            }
+        }
+        out
+    }
+
+    /// Decode what [`Record::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// `Truncated`, `Corrupt` or `TooLarge`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Record, Error> {
+        let mut reader = Reader::new(bytes);
+        let tag = reader.byte()?;
+        let group = reader.count("group number", u32::MAX as usize)? as u32;
+        let record = match tag {
+            TAG_ROW => {
+                let due_ms = reader.i64()?;
+                let at_ms = due_ms.wrapping_add(reader.i64()?);
+                let points = reader.count("points", POINTS_MAX)?;
+                let mut values = Vec::with_capacity(points);
+                let mut qualities = Vec::with_capacity(points);
+                for _ in 0..points {
+                    qualities.push(reader.byte()?);
+                    values.push(reader.option()?);
+                }
+                Record::Row(
+                    group,
+                    Row {
+                        due_ms,
+                        at_ms,
+                        values,
+                        qualities,
+                    },
+                )
+            }
+            TAG_GAP => Record::Gap(
+                group,
+                Gap {
+                    first_due_ms: reader.i64()?,
+                    last_due_ms: reader.i64()?,
+                    slots: reader.count("slots", u32::MAX as usize)? as u32,
+                    reason: reader.byte()?,
+                },
+            ),
+            _ => {
+                return Err(Error::Corrupt {
+                    at: 0,
+                    what: "record tag",
+                })
+            }
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}

@@ -1,0 +1,253 @@
+//! Windows by example: each number below can be checked with pencil and paper.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use edgeagg_core::aggregator::{Aggregator, GroupShape};
+use edgeagg_core::codec::{decode, CODEC_DELTA};
+use edgeagg_core::reading::{Gap, Row};
+use edgeagg_core::table::{Table, TableKind, WINDOW_COLUMNS};
+use edgeagg_core::window::PointKind::{self, Gauge, Totaliser};
+
+const SLOTS: usize = 0;
+const VALUES: usize = 1;
+const MEAN: usize = 4;
+const FIRST: usize = 5;
+const LAST: usize = 6;
+const ENERGY: usize = 7;
+const COVERED_MS: usize = 8;
+const WORST: usize = 9;
+
+fn aggregator(kind: PointKind) -> Aggregator {
+    let shape = GroupShape::new(1_000, vec![kind]).unwrap();
+    Aggregator::new(vec![shape], &[10_000]).unwrap()
+}
+
+fn push(aggregator: &mut Aggregator, at_ms: i64, value: Option<i64>) -> Vec<u8> {
+    let row = Row {
+        due_ms: at_ms,
+        at_ms,
+        values: vec![value],
+        qualities: vec![u8::from(value.is_none())],
+    };
+    aggregator.push_row(0, row).unwrap()
+}
+
+fn tables(aggregator: &mut Aggregator, now_ms: i64) -> Vec<Table> {
+    let mut tables = Vec::new();
+    while let Some(cut) = aggregator.cut(now_ms).unwrap() {
+        tables.extend(decode(CODEC_DELTA, &cut.payload).unwrap());
+    }
+    tables
+}
+
+/// Start and columns of every closed window of point 0.
+fn windows(aggregator: &mut Aggregator, now_ms: i64) -> Vec<(i64, [Option<i64>; WINDOW_COLUMNS])> {
+    let mut rows = Vec::new();
+    for table in tables(aggregator, now_ms) {
+        if table.kind() == TableKind::Windows {
+            for row in 0..table.rows() {
+                let mut columns = [None; WINDOW_COLUMNS];
+                for (index, column) in columns.iter_mut().enumerate() {
+                    *column = table.columns()[1 + index][row];
+                }
+                rows.push((table.columns()[0][row].unwrap(), columns));
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_mean_of_a_gauge_is_weighted_by_time() {
+    let mut aggregator = aggregator(Gauge);
+    // 100 for 1.5 s, then 200 for 0.5 s, then 0 until the reading at 4 s fails: 2 s
+    for (at_ms, value) in [
+        (0, Some(100)),
+        (1_500, Some(200)),
+        (2_000, Some(0)),
+        (4_000, None),
+    ] {
+        push(&mut aggregator, at_ms, value);
+    }
+    let [(start_ms, columns)] = windows(&mut aggregator, 12_000)[..] else {
+        panic!("one window expected");
+    };
+    assert_eq!(start_ms, 0);
+    assert_eq!((columns[SLOTS], columns[VALUES]), (Some(4), Some(3)));
+    assert_eq!(columns[COVERED_MS], Some(4_000));
+    assert_eq!(
+        columns[MEAN],
+        Some((100 * 1_500 + 200 * 500) * 1_000 / 4_000)
+    );
+    assert_eq!((columns[FIRST], columns[LAST]), (Some(100), Some(0)));
+    assert_eq!(columns[WORST], Some(1));
+}
+
+#[test]
+fn energies_of_neighbouring_windows_add_up_to_the_register() {
+    let mut aggregator = aggregator(Totaliser);
+    // read 0.3 s past each second, so every window boundary lies between two readings
+    for second in 0..=40_i64 {
+        push(
+            &mut aggregator,
+            second * 1_000 + 300,
+            Some(7 * second * second),
+        );
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    let starts: Vec<i64> = rows.iter().map(|row| row.0).collect();
+    assert_eq!(starts, [0, 10_000, 20_000, 30_000, 40_000]);
+    // boundary between second k-1 and k, 0.7 of the way: f(k-1) + 0.7 (f(k) - f(k-1)), rounded
+    let boundary = |k: i64| {
+        let (a, b) = (7 * (k - 1) * (k - 1), 7 * k * k);
+        a + ((b - a) * 700 + 500) / 1_000
+    };
+    for (index, k) in [10, 20, 30].into_iter().enumerate() {
+        assert_eq!(
+            rows[index + 1].1[ENERGY],
+            Some(boundary(k + 10) - boundary(k))
+        );
+    }
+    // the first window began before the first reading, the last one has not ended: no energy
+    assert_eq!(rows[0].1[ENERGY], None);
+    assert_eq!(rows[4].1[ENERGY], None);
+}
+
+#[test]
+fn a_totaliser_that_runs_backwards_has_no_energy_in_that_window_only() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=40_i64 {
+        let value = if second < 15 { 1_000 + second } else { second };
+        push(&mut aggregator, second * 1_000, Some(value));
+    }
+    let energies: Vec<Option<i64>> = windows(&mut aggregator, 60_000)
+        .iter()
+        .map(|row| row.1[ENERGY])
+        .collect();
+    assert_eq!(energies, [Some(10), None, Some(10), Some(10), None]);
+}
+
+#[test]
+fn energy_is_not_guessed_across_a_long_silence() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in (0..=12).chain(18..=40) {
+        push(&mut aggregator, second * 1_000, Some(second));
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!(
+        rows[1].1[ENERGY],
+        Some(10),
+        "12 s to 18 s lies inside the window"
+    );
+    assert_eq!(rows[2].1[ENERGY], Some(10));
+    let mut aggregator = self::aggregator(Totaliser);
+    for second in (0..=17).chain(23..=40) {
+        push(&mut aggregator, second * 1_000, Some(second));
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!(rows[1].1[ENERGY], None, "its end lies in the silence");
+    assert_eq!(rows[2].1[ENERGY], None, "its start lies in the silence");
+    assert_eq!(rows[3].1[ENERGY], Some(10));
+}
+
+#[test]
+fn a_window_waits_for_the_reading_behind_its_end() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=9 {
+        push(&mut aggregator, second * 1_000 + 500, Some(second * 10));
+    }
+    assert_eq!(windows(&mut aggregator, 12_100), []);
+    push(&mut aggregator, 12_200, None);
+    push(&mut aggregator, 12_300, Some(500));
+    assert_eq!(windows(&mut aggregator, 12_400).len(), 1);
+}
+
+#[test]
+fn a_reading_behind_its_window_is_delivered_but_not_counted_in_it() {
+    let mut aggregator = aggregator(Gauge);
+    push(&mut aggregator, 1_000, Some(1));
+    assert_eq!(windows(&mut aggregator, 12_000).len(), 1);
+    let row = Row {
+        due_ms: 2_000,
+        at_ms: 9_000,
+        values: vec![Some(2)],
+        qualities: vec![0],
+    };
+    aggregator.push_row(0, row).unwrap();
+    assert_eq!(aggregator.late(), 1);
+    let tables = tables(&mut aggregator, 30_000);
+    assert_eq!(tables.len(), 1);
+    assert_eq!(tables[0].kind(), TableKind::Readings);
+}
+
+#[test]
+fn a_slot_is_taken_once() {
+    let mut aggregator = aggregator(Gauge);
+    push(&mut aggregator, 1_000, Some(1));
+    let again = Row {
+        due_ms: 1_000,
+        at_ms: 1_000,
+        values: vec![Some(1)],
+        qualities: vec![0],
+    };
+    assert!(aggregator.push_row(0, again).is_err());
+    let gap = |first_due_ms, last_due_ms| Gap {
+        first_due_ms,
+        last_due_ms,
+        slots: 3,
+        reason: 7,
+    };
+    assert!(aggregator.push_gap(0, gap(1_000, 3_000)).is_err());
+    assert!(aggregator.push_gap(0, gap(2_000, 4_000)).is_ok());
+    assert_eq!(aggregator.last_due_ms(0), Ok(Some(4_000)));
+}
+
+#[test]
+fn a_value_may_not_be_missing_without_a_reason() {
+    let row = Row {
+        due_ms: 0,
+        at_ms: 0,
+        values: vec![None],
+        qualities: vec![0],
+    };
+    assert!(aggregator(Gauge).push_row(0, row).is_err());
+}
+
+#[test]
+fn restart_from_a_snapshot_and_the_records_behind_it_changes_no_bit() {
+    for kill_at in 1..60_i64 {
+        let mut whole = aggregator(Totaliser);
+        let mut snapshot = whole.snapshot().unwrap();
+        let mut records: Vec<Vec<u8>> = Vec::new();
+        for second in 0..60_i64 {
+            let value = (second % 7 != 3).then_some(second * second);
+            let record = push(&mut whole, second * 1_000 + second * 13, value);
+            records.push(record);
+            if second == kill_at {
+                let mut again = aggregator(Totaliser);
+                again.restore(&snapshot).unwrap();
+                for record in &records {
+                    again.replay(record).unwrap();
+                }
+                whole = again;
+            }
+            if second % 8 == 7 {
+                tables(&mut whole, second * 1_000 + 900);
+                snapshot = whole.snapshot().unwrap();
+                records.clear();
+            }
+        }
+        let mut uninterrupted = aggregator(Totaliser);
+        for second in 0..60_i64 {
+            let value = (second % 7 != 3).then_some(second * second);
+            push(&mut uninterrupted, second * 1_000 + second * 13, value);
+            if second % 8 == 7 {
+                tables(&mut uninterrupted, second * 1_000 + 900);
+            }
+        }
+        assert_eq!(
+            tables(&mut whole, 100_000),
+            tables(&mut uninterrupted, 100_000),
+            "killed at {kill_at} s"
+        );
+    }
+}
