@@ -1,0 +1,96 @@
+"""The Rust core. Times are UTC milliseconds, values mantissas (see `edgeagg.model.PointInfo`)."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Final, final
+
+__all__ = [
+    "CODEC_DELTA",
+    "CUT_CELLS_MAX",
+    "VERSION",
+    "WINDOW_COLUMNS",
+    "Aggregator",
+    "CodecError",
+    "Journal",
+    "decode",
+]
+
+VERSION: Final[str]
+CODEC_DELTA: Final[int]
+CUT_CELLS_MAX: Final[int]
+WINDOW_COLUMNS: Final[int]
+
+class CodecError(ValueError):
+    """Bytes that no codec of this version wrote."""
+
+@final
+class Aggregator:
+    """Rows in, payloads out. Raises ValueError for arguments that do not fit."""
+
+    def __new__(
+        cls, groups: Sequence[tuple[int, Sequence[bool]]], window_lengths_ms: Sequence[int]
+    ) -> Aggregator:
+        """Make one for groups given as (period_ms, one `is totaliser` per point)."""
+    def push_row(
+        self,
+        group: int,
+        due_ms: int,
+        at_ms: int,
+        values: Sequence[int | None],
+        qualities: bytes | Sequence[int],
+    ) -> bytes:
+        """Take in a slot that was read; return its journal record."""
+    def push_gap(
+        self, group: int, first_due_ms: int, last_due_ms: int, slots: int, reason: int
+    ) -> bytes:
+        """Take in a run of slots that nobody read; return its journal record."""
+    def replay(self, record: bytes) -> None:
+        """Take in a journal record again."""
+    def last_due_ms(self, group: int) -> int | None:
+        """Return the last slot known of a group."""
+    @property
+    def late(self) -> int:
+        """Rows that came too late for their window."""
+    @property
+    def pending_cells(self) -> int:
+        """Cells waiting to be cut; a payload is full at CUT_CELLS_MAX."""
+    def cut(self, now_ms: int) -> tuple[bytes, tuple[int, int, int, int]] | None:
+        """Encode what is pending: payload, (values, reasons, missed, windows). Call until None."""
+    def snapshot(self) -> bytes:
+        """Return the whole state; ValueError while cells are pending."""
+    def restore(self, snapshot: bytes) -> None:
+        """Take over a snapshot of an aggregator of the same shape."""
+
+@final
+class Journal:
+    """Append-only records in segment files; OSError when the disk refuses."""
+
+    def __new__(cls, directory: str | PathLike[str], segment_bytes: int) -> Journal: ...
+    def append(self, kind: int, payload: bytes) -> int:
+        """Stage a record; return its number. Safe only after `commit`."""
+    def commit(self) -> None:
+        """Write what is staged and wait until the disk has it. Releases the GIL."""
+    def read(self, number: int) -> tuple[int, bytes] | None:
+        """Return kind and payload of a committed record; None when not kept or lost."""
+    def free_before(self, number: int) -> None:
+        """Remove the segments that hold only numbers before `number`."""
+    def skip_to(self, number: int) -> None:
+        """Give up numbers so that the next record gets at least `number`."""
+    @property
+    def first(self) -> int:
+        """The oldest number still kept."""
+    @property
+    def committed(self) -> int:
+        """One behind the last number that is safe."""
+    @property
+    def next(self) -> int:
+        """The number the next record gets."""
+    @property
+    def bytes(self) -> int:
+        """Bytes on the disk."""
+    @property
+    def repairs(self) -> tuple[int, int]:
+        """What opening put right: torn bytes wiped, numbers lost."""
+
+def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
+    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none."""

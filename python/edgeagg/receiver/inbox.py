@@ -1,0 +1,148 @@
+"""Decides what becomes of a message: checks it, decodes it, has it committed, answers.
+
+No network here: messages and the time come in, receipts go out; only the store is waited for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgeagg import content, topics
+from edgeagg.batch import Batch, BatchKind, Hello, Receipt
+from edgeagg.errors import FormatError
+from edgeagg.model import Catalogue
+from edgeagg.receiver.store import Delivery, Outcome, Store
+
+_CATALOGUES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What came over MQTT."""
+
+    topic: str
+    data: bytes
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start."""
+
+    new: int = 0
+    again: int = 0
+    conflicts: int = 0
+    refused: int = 0
+    waiting: int = 0
+
+
+@dataclass(slots=True)
+class Inbox:
+    """The receiver without its wires."""
+
+    store: Store
+    counters: Counters = field(default_factory=Counters)
+    _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
+
+    async def take(self, messages: Sequence[Message], now_ms: int) -> list[Receipt]:
+        """Commit what can be committed and return one receipt for every epoch that was heard of.
+
+        A message that cannot be right is quarantined and gets no receipt; a batch whose catalogue
+        has not come yet is left to be sent again.
+        """
+        heard: dict[tuple[str, int], None] = {}
+        deliveries: list[Delivery] = []
+        batches: list[tuple[Batch, Message]] = []
+        for message in messages:
+            try:
+                parsed = _parse(message)
+            except FormatError as error:
+                await self._refuse(message, str(error), now_ms)
+                continue
+            heard[parsed.gateway, parsed.epoch] = None
+            if isinstance(parsed, Batch):
+                batches.append((parsed, message))
+        # catalogues stand in front of the batches that need them, whatever the network did
+        batches.sort(key=lambda item: (item[0].gateway, item[0].epoch, item[0].sequence))
+        for batch, message in batches:
+            try:
+                delivery = await self._open(batch, message.data, now_ms)
+            except FormatError as error:
+                await self._refuse(message, str(error), now_ms)
+                continue
+            if delivery is None:
+                self.counters.waiting += 1
+            else:
+                deliveries.append(delivery)
+        await self._commit(deliveries, now_ms)
+        return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]
+
+    async def _commit(self, deliveries: Sequence[Delivery], now_ms: int) -> None:
+        if not deliveries:
+            return
+        outcomes = await self.store.commit(deliveries)
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if outcome is Outcome.NEW:
+                self.counters.new += 1
+            elif outcome is Outcome.AGAIN:
+                self.counters.again += 1
+            else:
+                self.counters.conflicts += 1
+                batch = delivery.batch
+                await self.store.quarantine(
+                    now_ms,
+                    topics.batch(batch.gateway),
+                    f"epoch {batch.epoch} sequence {batch.sequence} came with other bytes before",
+                    batch.to_bytes(),
+                )
+
+    async def _open(self, batch: Batch, data: bytes, now_ms: int) -> Delivery | None:
+        digest = hashlib.sha256(data).digest()
+        catalogue, rows = None, None
+        if batch.kind is BatchKind.CATALOGUE:
+            catalogue = Catalogue.from_bytes(batch.payload)
+            if catalogue.hash != batch.schema:
+                raise FormatError("the catalogue does not match its hash")
+            self._remember(catalogue)
+        elif batch.kind is BatchKind.DATA:
+            catalogue = await self._catalogue(batch.schema)
+            if catalogue is None:
+                return None
+            rows = content.decode(batch.codec, batch.payload, catalogue)
+        return Delivery(batch, digest, len(data), now_ms, catalogue, rows)
+
+    async def _catalogue(self, schema: bytes) -> Catalogue | None:
+        known = self._catalogues.get(schema)
+        if known is None:
+            known = await self.store.catalogue(schema)
+            if known is not None:
+                self._remember(known)
+        return known
+
+    def _remember(self, catalogue: Catalogue) -> None:
+        if len(self._catalogues) >= _CATALOGUES_MAX:
+            self._catalogues.clear()
+        self._catalogues[catalogue.hash] = catalogue
+
+    async def _receipt(self, gateway: str, epoch: int, now_ms: int) -> Receipt:
+        progress = await self.store.progress(gateway, epoch)
+        return Receipt(gateway, epoch, progress.through, progress.ranges, progress.want, now_ms)
+
+    async def _refuse(self, message: Message, reason: str, now_ms: int) -> None:
+        self.counters.refused += 1
+        await self.store.quarantine(now_ms, message.topic, reason, message.data)
+
+
+def _parse(message: Message) -> Batch | Hello:
+    gateway, leaf = topics.parse(message.topic)
+    parsed: Batch | Hello
+    if leaf == "batch":
+        parsed = Batch.from_bytes(message.data)
+    elif leaf == "hello":
+        parsed = Hello.from_bytes(message.data)
+    else:
+        raise FormatError(f"nothing is expected on {message.topic}")
+    if parsed.gateway != gateway:
+        raise FormatError(f"a message of {parsed.gateway} on a topic of {gateway}")
+    return parsed

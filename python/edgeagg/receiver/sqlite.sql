@@ -1,0 +1,107 @@
+-- One row per meter and time. Arrays are JSON text with one entry per point of the group.
+-- value = mantissa x 10^exponent, in the point's unit; times are UTC milliseconds.
+
+CREATE TABLE IF NOT EXISTS streams (
+    gateway TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    through INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS batches (
+    gateway TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    kind INTEGER NOT NULL,          -- 0 catalogue, 1 data, 2 lost
+    digest BLOB NOT NULL,           -- SHA-256 of the message
+    cut_at_ms INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS catalogues (
+    hash BLOB NOT NULL,
+    gateway TEXT NOT NULL,
+    received_ms INTEGER NOT NULL,
+    body BLOB NOT NULL,             -- msgpack, docs/batch-format.md
+    PRIMARY KEY (gateway, hash)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS groups (
+    id INTEGER PRIMARY KEY,
+    gateway TEXT NOT NULL,
+    meter TEXT NOT NULL,
+    period_ms INTEGER NOT NULL,
+    points TEXT NOT NULL,           -- [[name, unit, exponent, kind], ...]
+    UNIQUE (gateway, meter, period_ms, points)
+);
+
+CREATE TABLE IF NOT EXISTS readings (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    due_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    mantissas TEXT NOT NULL,
+    qualities TEXT,                 -- NULL when all are good
+    PRIMARY KEY (group_id, due_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS windows (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    length_ms INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    slots TEXT NOT NULL,
+    value_counts TEXT NOT NULL,
+    minima TEXT NOT NULL,
+    maxima TEXT NOT NULL,
+    means TEXT NOT NULL,            -- three more decimals than the point
+    firsts TEXT NOT NULL,
+    lasts TEXT NOT NULL,
+    energies TEXT NOT NULL,         -- of totalisers
+    covered_ms TEXT NOT NULL,
+    worst TEXT NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS gaps (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    first_due_ms INTEGER NOT NULL,
+    last_due_ms INTEGER NOT NULL,
+    slot_count INTEGER NOT NULL,
+    reason INTEGER NOT NULL,
+    PRIMARY KEY (group_id, first_due_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS quarantine (
+    received_ms INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    data BLOB NOT NULL,
+    UNIQUE (topic, data)
+);
+
+CREATE VIEW IF NOT EXISTS reading AS
+SELECT g.gateway,
+       g.meter,
+       json_extract(p.value, '$[0]') AS point,
+       strftime('%Y-%m-%dT%H:%M:%fZ', r.at_ms / 1000.0, 'unixepoch') AS at,
+       CAST(json_extract(r.mantissas, '$[' || p.key || ']')
+            || 'e' || json_extract(p.value, '$[2]') AS REAL) AS value,
+       json_extract(p.value, '$[1]') AS unit,
+       coalesce(json_extract(r.qualities, '$[' || p.key || ']'), 0) AS quality,
+       r.due_ms
+FROM readings r JOIN groups g ON g.id = r.group_id, json_each(g.points) p;
+
+CREATE VIEW IF NOT EXISTS energy AS
+SELECT g.gateway,
+       g.meter,
+       json_extract(p.value, '$[0]') AS point,
+       w.length_ms / 1000 AS window_s,
+       strftime('%Y-%m-%dT%H:%M:%SZ', w.start_ms / 1000, 'unixepoch') AS start,
+       CAST(json_extract(w.energies, '$[' || p.key || ']')
+            || 'e' || json_extract(p.value, '$[2]') AS REAL) AS energy,
+       json_extract(p.value, '$[1]') AS unit,
+       json_extract(w.value_counts, '$[' || p.key || ']') AS value_count,
+       json_extract(w.slots, '$[' || p.key || ']') AS slot_count
+FROM windows w JOIN groups g ON g.id = w.group_id, json_each(g.points) p
+WHERE json_extract(p.value, '$[3]') = 'totaliser';
