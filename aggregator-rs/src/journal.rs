@@ -236,17 +236,23 @@ impl Journal {
     /// # Errors
     /// `Io`.
     pub fn free_before(&mut self, number: u64) -> Result<(), Error> {
-        while self.segments.len() > 1 {
-            match self.segments.front() {
-                Some(segment) if segment.next() <= number => {
-                    fs::remove_file(&segment.path)
-                        .map_err(Error::io("remove a journal segment"))?;
-                    self.segments.pop_front();
-                }
-                _ => break,
-            }
-        }
+        while self.segments.front().is_some_and(|s| s.next() <= number) && self.free_oldest()? {}
         Ok(())
+    }
+
+    /// Remove the oldest segment unless it is the only one; return whether there was one to remove.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn free_oldest(&mut self) -> Result<bool, Error> {
+        if self.segments.len() < 2 {
+            return Ok(false);
+        }
+        if let Some(segment) = self.segments.front() {
+            fs::remove_file(&segment.path).map_err(Error::io("remove a journal segment"))?;
+        }
+        self.segments.pop_front();
+        Ok(true)
     }
 
     /// Give up numbers so that the next record gets at least `number`.

@@ -178,6 +178,10 @@ impl PyJournal {
         Ok(py.detach(|| self.lock().free_before(number))?)
     }
 
+    fn free_oldest(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(py.detach(|| self.lock().free_oldest())?)
+    }
+
     fn skip_to(&self, py: Python<'_>, number: u64) -> PyResult<()> {
         Ok(py.detach(|| self.lock().skip_to(number))?)
     }

@@ -126,7 +126,8 @@ impl Windows {
             cells: vec![Cell::default(); self.kinds.len()],
         });
         self.weigh(&mut open, at_ms, before);
-        self.weighed_ms = at_ms;
+        // the clock may have been set back inside the window: no time is weighed twice
+        self.weighed_ms = self.weighed_ms.max(at_ms);
         for (index, value) in row.values.iter().enumerate() {
             let (Some(Some(good)), Some(PointKind::Totaliser), Some(value)) =
                 (before.get(index), self.kinds.get(index), value)
@@ -290,9 +291,10 @@ impl Readings {
         cell.closing = cell.closing.or_else(|| self.at(end_ms));
     }
 
-    /// The totaliser's value at `ms`, if that lies between the two readings or at one of them.
+    /// The totaliser's value at `ms`, if that lies between the two readings or at one of them. Two
+    /// readings of one moment (a clock set back) have nothing between them.
     fn at(&self, ms: i64) -> Option<i64> {
-        if ms < self.from_ms || ms > self.to_ms {
+        if ms < self.from_ms || ms > self.to_ms || self.from_ms == self.to_ms {
             return None;
         }
         let rise = i128::from(self.to) - i128::from(self.from);

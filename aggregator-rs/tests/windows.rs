@@ -179,6 +179,47 @@ fn a_reading_behind_its_window_is_delivered_but_not_counted_in_it() {
     assert_eq!(tables[0].kind(), TableKind::Readings);
 }
 
+fn push_at(aggregator: &mut Aggregator, due_ms: i64, at_ms: i64, value: i64) {
+    let row = Row {
+        due_ms,
+        at_ms,
+        values: vec![Some(value)],
+        qualities: vec![0],
+    };
+    aggregator.push_row(0, row).unwrap();
+}
+
+#[test]
+fn two_readings_of_one_moment_on_a_boundary_settle_nothing() {
+    let mut aggregator = aggregator(Totaliser);
+    for (due_ms, at_ms, value) in [
+        (10_000, 10_000, 100),
+        (11_000, 10_000, 101),
+        (12_000, 12_000, 103),
+        (19_000, 19_000, 110),
+        (21_000, 21_000, 112),
+    ] {
+        push_at(&mut aggregator, due_ms, at_ms, value);
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    // from 101 at 10 s, the later of the two, to 111 at 20 s
+    assert_eq!(rows[0].1[ENERGY], Some(10));
+}
+
+#[test]
+fn a_clock_set_back_inside_a_window_covers_no_time_twice() {
+    let mut aggregator = aggregator(Gauge);
+    for second in 0..=8_i64 {
+        push_at(&mut aggregator, second * 1_000, second * 1_000, 5);
+    }
+    for second in 9..=15_i64 {
+        push_at(&mut aggregator, second * 1_000, (second - 6) * 1_000, 5);
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!(rows[0].1[COVERED_MS], Some(10_000));
+    assert_eq!(rows[0].1[MEAN], Some(5_000));
+}
+
 #[test]
 fn a_slot_is_taken_once() {
     let mut aggregator = aggregator(Gauge);

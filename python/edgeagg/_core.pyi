@@ -74,6 +74,8 @@ class Journal:
         """Return kind and payload of a committed record; None when not kept or lost."""
     def free_before(self, number: int) -> None:
         """Remove the segments that hold only numbers before `number`."""
+    def free_oldest(self) -> bool:
+        """Remove the oldest segment unless it is the only one; return whether there was one."""
     def skip_to(self, number: int) -> None:
         """Give up numbers so that the next record gets at least `number`."""
     @property

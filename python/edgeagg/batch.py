@@ -25,7 +25,8 @@ _SUITE_CRC32 = 0  # 1 and 2 are reserved for Ed25519 and SM2
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _SEAL_BYTES = 4
 _SEAL_HEAD_BYTES = 2  # msgpack's bin 8 head
-_U64_MAX = 2**64 - 1
+_CODEC_MAX = 255
+_NUMBER_MAX = 2**63 - 1  # so that every database can hold it
 
 Range = tuple[int, int]
 """First and last sequence of a run, both included."""
@@ -56,6 +57,8 @@ class Batch:
         check_gateway(self.gateway)
         for name in ("epoch", "sequence", "cut_at_ms", "codec"):
             _check_number(name, getattr(self, name))
+        if self.codec > _CODEC_MAX:
+            raise FormatError(f"codec {self.codec}: codecs are numbered up to {_CODEC_MAX}")
         if self.sequence == 0:
             raise FormatError("sequence 0: sequences start at 1")
         if len(self.schema) != SCHEMA_BYTES:
@@ -190,8 +193,8 @@ def _unseal(data: bytes, count: int) -> list[Any]:
 
 
 def _check_number(name: str, value: object) -> None:
-    if type(value) is not int or not 0 <= value <= _U64_MAX:
-        raise FormatError(f"{name} is {value!r}, not a whole number from 0 to 2^64-1")
+    if type(value) is not int or not 0 <= value <= _NUMBER_MAX:
+        raise FormatError(f"{name} is {value!r}, not a whole number from 0 to 2^63-1")
 
 
 def _ranges(value: object) -> tuple[Range, ...]:

@@ -130,7 +130,7 @@ def _gaps(group: Group, columns: Sequence[Sequence[int | None]]) -> Iterator[Gap
     for first, last, slots, reason in zip(*columns, strict=True):
         row = GapRow(group, _time(first), _time(last), _number(slots), _quality(reason))
         due = (row.last_due_ms - row.first_due_ms) // group.period_ms + 1
-        if row.slot_count != due or row.reason == Quality.GOOD:
+        if due < 1 or row.slot_count != due or row.reason == Quality.GOOD:
             raise FormatError(
                 f"meter {group.meter}: a gap of {row.slot_count} slots, {due} were due"
             )

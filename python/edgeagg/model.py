@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 import msgpack
 
 from edgeagg.errors import FormatError
+
+_SPAN_MAX_MS = 2**32 - 1  # 49 days: what the core takes as a window length
 
 
 class Quality(enum.IntEnum):
@@ -154,6 +157,9 @@ def unpack_bounded(data: bytes) -> Any:  # noqa: ANN401 - unknown until the call
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        # a database may refuse some of them, and no name needs any
+        raise ValueError(f"{value!r} holds control characters")
     return value
 
 
@@ -164,6 +170,6 @@ def _small(value: object) -> int:
 
 
 def _positive(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise ValueError(f"{value!r} is not a positive number of milliseconds")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _SPAN_MAX_MS:
+        raise ValueError(f"{value!r} is not a number of milliseconds from 1 to {_SPAN_MAX_MS}")
     return value

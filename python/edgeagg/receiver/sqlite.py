@@ -9,6 +9,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,11 +32,11 @@ _SCHEMA = Path(__file__).with_name("sqlite.sql")
 
 
 class SqliteStore:
-    """One connection, used by one thread at a time."""
+    """One connection with a thread of its own: what was begun ends, even for a cancelled caller."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "sqlite")
         self._group_ids: dict[tuple[str, Group], int] = {}
 
     @staticmethod
@@ -46,6 +47,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Let go of the file."""
         await self._run(self._connection.close)
+        self._thread.shutdown(wait=False)
 
     async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
         """Store all of them in one transaction."""
@@ -76,14 +78,14 @@ class SqliteStore:
         found = await self._all(
             "SELECT s.gateway, s.epoch, s.through, count(*), sum(b.kind = 2), max(b.sequence),"
             " sum(b.bytes) FROM streams s JOIN batches b USING (gateway, epoch)"
-            " GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms)"
+            " GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms), s.epoch"
         )
         return [StreamStatus(*row) for row in found]
 
     async def catalogues(self, gateway: str) -> Sequence[Catalogue]:
         """Return the gateway's catalogues, oldest first."""
         found = await self._all(
-            "SELECT body FROM catalogues WHERE gateway = ? ORDER BY received_ms", gateway
+            "SELECT body FROM catalogues WHERE gateway = ? ORDER BY received_ms, hash", gateway
         )
         return [Catalogue.from_bytes(body) for (body,) in found]
 
@@ -124,7 +126,8 @@ class SqliteStore:
             self._connection.execute("COMMIT")
         except BaseException:
             self._group_ids.clear()
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # some errors have rolled it back already
+                self._connection.execute("ROLLBACK")
             raise
         return outcomes
 
@@ -219,11 +222,10 @@ class SqliteStore:
         return await self._run(lambda: self._connection.execute(statement, values).fetchall())
 
     async def _run(self, work: Callable[[], T]) -> T:
-        async with self._lock:
-            try:
-                return await asyncio.to_thread(work)
-            except sqlite3.Error as error:
-                raise StoreError(f"SQLite: {error}") from error
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise StoreError(f"SQLite: {error}") from error
 
 
 def _connect(path: str) -> sqlite3.Connection:
@@ -275,5 +277,5 @@ LEFT JOIN (
     FROM gaps GROUP BY group_id
 ) p ON p.group_id = g.id
 WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
-ORDER BY g.meter, g.period_ms
+ORDER BY g.meter, g.period_ms, g.id
 """

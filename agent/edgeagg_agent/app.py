@@ -1,0 +1,160 @@
+"""Builds the parts of a running agent and lets them run; decides nothing itself.
+
+A stop (SIGTERM, SIGINT) ends the polling, cuts what is pending, and gives the uplinks a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Coroutine, Sequence
+
+from edgeagg._core import CUT_CELLS_MAX
+from edgeagg_agent import health
+from edgeagg_agent.bus import Bus
+from edgeagg_agent.bus.serial import SerialBus
+from edgeagg_agent.clock import Clock
+from edgeagg_agent.config import BusConfig, Site
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.poller import MeterReader, Poller
+from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.uplink import Uplink
+
+_log = logging.getLogger(__name__)
+
+_TICK_MS = 1_000
+_FAREWELL_MS = 5_000
+
+
+class Agent:
+    """A whole agent on one state directory."""
+
+    def __init__(self, site: Site, clock: Clock) -> None:
+        """Open the state directory and take up what a former run left. Blocks."""
+        self._site, self._clock = site, clock
+        self._started_ms = clock.now_ms()
+        self._outbox = Outbox(
+            site.state_directory, now_ms=self._started_ms, bytes_max=site.state_bytes_max
+        )
+        self._recorder = Recorder(
+            site.state_directory,
+            self._outbox,
+            site.gateway,
+            site.catalogue(),
+            now_ms=self._started_ms,
+        )
+        self._uplinks = [
+            Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
+            for to in site.destinations
+        ]
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask `run` to end in order."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Poll, record and deliver until `stop` or a signal."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        pollers = self._pollers()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                polling = _start(tasks, "poll", [poller.run() for poller in pollers])
+                uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
+                health.notify_systemd("READY=1")
+                await self._keep_time(pollers)
+                health.notify_systemd("STOPPING=1")
+                for task in polling:
+                    task.cancel()
+                await asyncio.wait(polling)
+                await self._flush()
+                await self._say_farewell()
+                for task in uplinks:
+                    task.cancel()
+        finally:
+            self._write_status(pollers)
+            for poller in pollers:
+                await poller.bus.close()
+            self._outbox.close()
+
+    def _pollers(self) -> list[Poller]:
+        pollers = []
+        group = 0
+        for config in self._site.buses:
+            bus = make_bus(config)
+            readers = {}
+            for meter in config.meters:
+                readers[group] = MeterReader(meter, bus, self._clock)
+                group += 1
+            pollers.append(Poller(bus, readers, self._recorder, self._clock))
+        return pollers
+
+    async def _keep_time(self, pollers: Sequence[Poller]) -> None:
+        """Once a second commit and report; cut when it is time or the pending readings are many."""
+        flush_ms = self._site.flush_ms
+        next_flush_ms = self._clock.now_ms() + flush_ms
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _TICK_MS / 1000)
+            await self._recorder.commit()
+            now_ms = self._clock.now_ms()
+            if now_ms >= next_flush_ms or self._recorder.pending_cells >= CUT_CELLS_MAX // 2:
+                await self._flush()
+                next_flush_ms = now_ms + flush_ms
+            self._write_status(pollers)
+            if health.is_alive(pollers, now_ms):
+                health.notify_systemd("WATCHDOG=1")
+
+    async def _flush(self) -> None:
+        await self._recorder.cut(self._clock.now_ms())
+        delivered = min(uplink.sender.through for uplink in self._uplinks)
+        await asyncio.to_thread(self._outbox.trim, delivered)
+        for uplink in self._uplinks:
+            uplink.wake()
+
+    async def _say_farewell(self) -> None:
+        """Give connected destinations a moment to receipt the last batches."""
+        end_ms = self._clock.now_ms() + _FAREWELL_MS
+        while self._clock.now_ms() < end_ms and any(
+            uplink.is_connected and uplink.waiting_count for uplink in self._uplinks
+        ):
+            await self._clock.sleep_ms(50)
+
+    def _write_status(self, pollers: Sequence[Poller]) -> None:
+        if self._site.status_file is None:
+            return
+        values = health.status(
+            self._site,
+            pollers,
+            self._recorder,
+            self._outbox,
+            self._uplinks,
+            started_ms=self._started_ms,
+            now_ms=self._clock.now_ms(),
+        )
+        try:
+            health.write_status(self._site.status_file, values)
+        except OSError as error:
+            _log.warning("cannot write %s: %s", self._site.status_file, error.strerror)
+
+
+def make_bus(config: BusConfig) -> Bus:
+    """Make the bus of a configuration; nothing is opened yet."""
+    if config.host:
+        # pymodbus costs 17 MiB: only where there is a TCP bus
+        from edgeagg_agent.bus.tcp import TcpBus  # noqa: PLC0415
+
+        return TcpBus(name=config.name, host=config.host, port=config.tcp_port)
+    return SerialBus(name=config.name, port=config.port, baud=config.baud, format=config.format)
+
+
+def _start(
+    tasks: asyncio.TaskGroup, name: str, coroutines: Sequence[Coroutine[None, None, None]]
+) -> list[asyncio.Task[None]]:
+    return [
+        tasks.create_task(coroutine, name=f"{name}[{place}]")
+        for place, coroutine in enumerate(coroutines)
+    ]

@@ -1,0 +1,98 @@
+"""What every bus offers: reading registers, and the counters an installer looks at.
+
+Owns the request, the reply and the `Bus` seam. It knows no port, no socket and no frame format, and
+it offers no way to write to a meter: some meters clear their totalisers on a write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+READ_FUNCTIONS = (3, 4)
+REGISTERS_MAX = 125  # of one reply: its byte count and the 253-byte PDU allow no more
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """Ask `unit` for `count` registers from PDU address `start`, with function 3 or 4.
+
+    Raises ValueError for anything but a read of one meter, so no other request can be put on a
+    line.
+    """
+
+    unit: int
+    function: int
+    start: int
+    count: int
+
+    def __post_init__(self) -> None:
+        """Check every field against the Modbus limits."""
+        if self.function not in READ_FUNCTIONS:
+            raise ValueError(f"function {self.function}: only the reads 3 and 4 exist here")
+        if not 1 <= self.unit <= 247:  # 0 is the broadcast address, which nobody answers
+            raise ValueError(f"unit {self.unit}: allowed are 1 to 247")
+        if not 1 <= self.count <= REGISTERS_MAX:
+            raise ValueError(f"{self.count} registers: allowed are 1 to {REGISTERS_MAX}")
+        if self.start < 0 or self.start + self.count > 0x10000:
+            raise ValueError(f"registers {self.start}+{self.count}: allowed are 0 to 65535")
+
+    def __str__(self) -> str:
+        """Name the request the way the messages of this package do."""
+        registers = "register" if self.count == 1 else "registers"
+        return (
+            f"unit {self.unit}, function {self.function}, "
+            f"{self.count} {registers} from 0x{self.start:04X}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The registers a meter answered, and when.
+
+    Both times are seconds of the event loop's monotonic clock: when the request's first byte went
+    out, and when the reply's last byte had arrived.
+    """
+
+    words: tuple[int, ...]
+    sent_s: float
+    received_s: float
+
+
+@dataclass(slots=True)
+class BusStats:
+    """Plain counters of one bus since the agent started.
+
+    `busy_s` is the time the line was occupied by our transactions, silence between frames included.
+    `late_replies` came after their time-out and were thrown away; `noise_bytes` belong to no reply
+    that was accepted; `echoes` are our own requests heard again; `reopened` counts openings after
+    the first.
+    """
+
+    transactions: int = 0
+    busy_s: float = 0.0
+    no_reply: int = 0
+    bad_frame: int = 0
+    refused: int = 0
+    late_replies: int = 0
+    noise_bytes: int = 0
+    echoes: int = 0
+    reopened: int = 0
+
+
+class Bus(Protocol):
+    """One serial line or one TCP connection, with one owner."""
+
+    stats: BusStats
+
+    async def read(self, request: ReadRequest) -> Reply:
+        """Read registers.
+
+        Raises LinkError when nothing came back or the link is gone, FrameError when bytes came but
+        no valid reply, RefusedError for a Modbus exception reply.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give the port or connection back."""
+        ...

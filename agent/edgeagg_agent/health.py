@@ -1,0 +1,122 @@
+"""What the agent says of itself: the status file for people, the notices for systemd."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeagg_agent.config import BusConfig, Site
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.poller import Poller
+from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.uplink import Uplink
+
+STUCK_MS = 20_000
+"""A bus whose task has not come round for this long is stuck."""
+
+
+def status(
+    site: Site,
+    pollers: Sequence[Poller],
+    recorder: Recorder,
+    outbox: Outbox,
+    uplinks: Sequence[Uplink],
+    *,
+    started_ms: int,
+    now_ms: int,
+) -> dict[str, Any]:
+    """Return the whole state as plain JSON values."""
+    counters = recorder.counters
+    slots = counters.values + counters.reasons + counters.missed
+    return {
+        "gateway": site.gateway,
+        "pid": os.getpid(),
+        "at_ms": now_ms,
+        "uptime_s": (now_ms - started_ms) // 1000,
+        "epoch": outbox.epoch,
+        "buses": [
+            _bus(config, poller, now_ms - started_ms)
+            for config, poller in zip(site.buses, pollers, strict=True)
+        ],
+        "slots": {
+            "cut": slots,
+            "values": counters.values,
+            "reasons": counters.reasons,
+            "missed": counters.missed,
+        },
+        "windows": counters.windows,
+        "batches": {
+            "cut": counters.batches,
+            "bytes": counters.batch_bytes,
+            "head": outbox.head,
+            "kept_bytes": outbox.bytes_count,
+            "dropped": outbox.dropped_count,
+        },
+        "repairs": {
+            "torn_bytes": outbox.repairs[0],
+            "lost_batches": outbox.repairs[1],
+            "damaged_readings": counters.damaged,
+        },
+        "destinations": [
+            {
+                "name": uplink.name,
+                "connected": uplink.is_connected,
+                "receipted": uplink.sender.through,
+                "waiting": uplink.waiting_count,
+                "resent": uplink.sender.resent_count,
+            }
+            for uplink in uplinks
+        ],
+    }
+
+
+def _bus(config: BusConfig, poller: Poller, uptime_ms: int) -> dict[str, Any]:
+    stats = poller.bus.stats
+    return {
+        "name": config.name,
+        "where": config.where,
+        "planned_share": round(config.share, 3),
+        "busy_share": round(stats.busy_s * 1000 / uptime_ms, 3) if uptime_ms > 0 else 0.0,
+        "transactions": stats.transactions,
+        "no_reply": stats.no_reply,
+        "bad_frame": stats.bad_frame,
+        "refused": stats.refused,
+        "late_replies": stats.late_replies,
+        "noise_bytes": stats.noise_bytes,
+        "meters": [
+            {
+                "name": reader.meter.name,
+                "unit": reader.meter.unit,
+                "quality": reader.state.last_quality.name.lower(),
+                "trouble": reader.trouble,
+            }
+            for reader in poller.readers.values()
+        ],
+    }
+
+
+def write_status(file: Path, values: dict[str, Any]) -> None:
+    """Replace the status file in one step."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    new.replace(file)
+
+
+def is_alive(pollers: Sequence[Poller], now_ms: int) -> bool:
+    """Whether every bus has come round lately."""
+    return all(now_ms - poller.beat_ms < STUCK_MS for poller in pollers)
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd, where it listens (sd_notify(3)); elsewhere do nothing."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+        notice.sendto(message.encode(), address)

@@ -1,0 +1,261 @@
+"""One bus and its meters: the only place that turns a failed read into a reason.
+
+Every slot that falls due becomes exactly one row: for each point a value, or why there is none. A
+meter that does not answer is asked less and less often, at most a minute apart, so that it costs
+the others little and is seen again soon; the slots in between are `no_reply` without a question.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from edgeagg.errors import FrameError, LinkError, ProtocolError, RefusedError
+from edgeagg.model import Quality
+from edgeagg_agent.bus import Bus, ReadRequest, Reply
+from edgeagg_agent.clock import Clock
+from edgeagg_agent.config import Meter
+from edgeagg_agent.plan import Block
+from edgeagg_agent.profile import Point, Ratio, decode, decode_ratio
+from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.schedule import Schedule, Slot, Wait
+
+_log = logging.getLogger(__name__)
+
+_RATIO_AGE_MAX_MS = 3_600_000
+_BACKOFF_MAX_MS = 60_000
+_BACKOFF_FROM = 2  # failures in a row before a meter is asked less often
+_NAP_MAX_MS = 1_000
+
+Registers = dict[tuple[int, int], int]
+"""Words by (function, register)."""
+
+
+@dataclass(slots=True)
+class MeterState:
+    """What is known of a meter beyond its configuration."""
+
+    ratios: Mapping[str, Fraction] = field(default_factory=dict)
+    ratios_at_ms: int | None = None
+    failures: int = 0
+    ask_again_ms: int = 0
+    last_quality: Quality = Quality.GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one read of a meter gave; times in seconds of the event loop's clock."""
+
+    values: tuple[int | None, ...]
+    qualities: bytes
+    sent_s: float
+    received_s: float
+
+
+class MeterReader:
+    """Reads the points of one meter over its bus."""
+
+    def __init__(self, meter: Meter, bus: Bus, clock: Clock) -> None:
+        self.meter = meter
+        self.state = MeterState()
+        self.trouble = ""
+        self._bus, self._clock = bus, clock
+
+    async def scan(self) -> Scan:
+        """Read all points once; never raises for what a meter or a line can do."""
+        registers: Registers = {}
+        reasons: dict[Block, Quality] = {}
+        begun_s = self._clock.monotonic_s()
+        self.trouble = ""
+        ratios_reason = await self._read_ratios()
+        for block in self.meter.blocks:
+            silent = Quality.NO_REPLY in (ratios_reason, *reasons.values())
+            if silent or self._is_resting():
+                reasons[block] = Quality.NO_REPLY
+                continue
+            try:
+                await self._read(block, registers)
+            except LinkError as error:
+                self._fail(block, reasons, Quality.NO_REPLY, error)
+            except RefusedError as error:
+                self._fail(block, reasons, Quality.REFUSED, error)
+            except FrameError as error:
+                self._fail(block, reasons, Quality.BAD_FRAME, error)
+        self._remember(reasons)
+        decoded = [self._decode(point, registers, reasons, ratios_reason) for point in self._points]
+        return Scan(
+            tuple(value for value, _ in decoded),
+            bytes(quality for _, quality in decoded),
+            begun_s,
+            self._clock.monotonic_s(),
+        )
+
+    @property
+    def _points(self) -> Sequence[Point]:
+        return self.meter.points
+
+    def _is_resting(self) -> bool:
+        return self._clock.now_ms() < self.state.ask_again_ms
+
+    def _fail(
+        self, block: Block, reasons: dict[Block, Quality], reason: Quality, error: Exception
+    ) -> None:
+        reasons[block] = reason
+        self.trouble = str(error)
+
+    def _remember(self, reasons: Mapping[Block, Quality]) -> None:
+        state = self.state
+        if self._is_resting():
+            return
+        if Quality.NO_REPLY not in reasons.values():
+            state.failures, state.ask_again_ms = 0, 0
+            return
+        state.failures += 1
+        if state.failures >= _BACKOFF_FROM:
+            backoff_ms = min(1000 * 2 ** min(state.failures - _BACKOFF_FROM, 10), _BACKOFF_MAX_MS)
+            state.ask_again_ms = self._clock.now_ms() + backoff_ms
+
+    async def _read_ratios(self) -> Quality:
+        """Read the meter's own transformer ratios if they are not known, or known for an hour."""
+        state, now_ms = self.state, self._clock.now_ms()
+        known_ms = state.ratios_at_ms
+        fresh = known_ms is not None and now_ms - known_ms < _RATIO_AGE_MAX_MS
+        if not self.meter.ratio_blocks or fresh or self._is_resting():
+            return Quality.GOOD if fresh or not self.meter.ratio_blocks else Quality.NO_REPLY
+        registers: Registers = {}
+        try:
+            for block in self.meter.ratio_blocks:
+                await self._read(block, registers)
+            state.ratios = {
+                ratio.name: decode_ratio(ratio, _words(registers, ratio))
+                for ratio in self.meter.profile.ratios
+                if all(place in registers for place in _places(ratio))
+            }
+        except LinkError as error:
+            self.trouble = str(error)
+            return Quality.NO_REPLY
+        except RefusedError as error:
+            self.trouble = str(error)
+            return Quality.REFUSED
+        except FrameError as error:
+            self.trouble = str(error)
+            return Quality.BAD_FRAME
+        except ProtocolError as error:
+            self.trouble = str(error)
+            return Quality.IMPLAUSIBLE
+        state.ratios_at_ms = now_ms
+        return Quality.GOOD
+
+    async def _read(self, block: Block, registers: Registers) -> Reply:
+        gap_ms = self.meter.profile.limits.request_gap_ms
+        if gap_ms:
+            await self._clock.sleep_ms(gap_ms)
+        request = ReadRequest(self.meter.unit, block.function, block.start, block.count)
+        reply = await self._bus.read(request)
+        for offset, word in enumerate(reply.words):
+            registers[block.function, block.start + offset] = word
+        return reply
+
+    def _decode(
+        self,
+        point: Point,
+        registers: Registers,
+        reasons: Mapping[Block, Quality],
+        ratios_reason: Quality,
+    ) -> tuple[int | None, Quality]:
+        for block, reason in reasons.items():
+            if block.function == point.function and block.start <= point.register < block.end:
+                return None, reason
+        if point.ratios and ratios_reason is not Quality.GOOD:
+            return None, ratios_reason
+        return decode(point, _words(registers, point), self.state.ratios)
+
+
+class Poller:
+    """The one task that owns a bus."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        readers: Mapping[int, MeterReader],
+        recorder: Recorder,
+        clock: Clock,
+    ) -> None:
+        """Poll `readers`, keyed by their groups in the catalogue."""
+        self.bus = bus
+        self.readers = readers
+        self.beat_ms = clock.now_ms()
+        self._recorder, self._clock = recorder, clock
+
+    async def run(self) -> None:
+        """Read what falls due; ends only by cancellation."""
+        schedule = self._take_over()
+        while True:
+            self.beat_ms = self._clock.now_ms()
+            match schedule.pick(self.beat_ms):
+                case Wait(until_ms):
+                    await self._clock.sleep_ms(min(until_ms - self.beat_ms, _NAP_MAX_MS))
+                case Slot() as slot:
+                    await self._read(slot)
+
+    def _take_over(self) -> Schedule:
+        """Plan from now on, and declare the slots since the last run as not read."""
+        periods_ms = {group: reader.meter.period_ms for group, reader in self.readers.items()}
+        schedule = Schedule(periods_ms, self._clock.now_ms())
+        for group, period_ms in periods_ms.items():
+            last_due_ms = self._recorder.last_due_ms(group)
+            if last_due_ms is None:
+                continue
+            schedule.postpone(group, last_due_ms)
+            first_ms, next_ms = last_due_ms + period_ms, schedule.next_due_ms(group)
+            if first_ms < next_ms:
+                self._recorder.gap(
+                    group,
+                    first_due_ms=first_ms,
+                    last_due_ms=next_ms - period_ms,
+                    slots=(next_ms - first_ms) // period_ms,
+                    reason=Quality.STOPPED,
+                )
+        return schedule
+
+    async def _read(self, slot: Slot) -> None:
+        if slot.missed:
+            self._recorder.gap(
+                slot.group,
+                first_due_ms=slot.first_missed_ms,
+                last_due_ms=slot.due_ms - slot.period_ms,
+                slots=slot.missed,
+                reason=Quality.OVERRUN,
+            )
+        reader = self.readers[slot.group]
+        scan = await reader.scan()
+        # the readings are those of the middle of the scan
+        age_s = self._clock.monotonic_s() - (scan.sent_s + scan.received_s) / 2
+        self._recorder.row(
+            slot.group,
+            due_ms=slot.due_ms,
+            at_ms=max(slot.due_ms, self._clock.now_ms() - round(age_s * 1000)),
+            values=scan.values,
+            qualities=scan.qualities,
+        )
+        self._report(reader, Quality(max(scan.qualities)))
+
+    def _report(self, reader: MeterReader, quality: Quality) -> None:
+        """Log a change for the better or the worse once, not at every slot."""
+        before, reader.state.last_quality = reader.state.last_quality, quality
+        if quality is before:
+            return
+        if quality is Quality.GOOD:
+            _log.info("meter %s: reads again", reader.meter.name)
+        else:
+            _log.warning("meter %s: %s %s", reader.meter.name, quality.name.lower(), reader.trouble)
+
+
+def _places(where: Point | Ratio) -> list[tuple[int, int]]:
+    return [(where.function, where.register + n) for n in range(where.count)]
+
+
+def _words(registers: Registers, where: Point | Ratio) -> list[int]:
+    return [registers[place] for place in _places(where)]

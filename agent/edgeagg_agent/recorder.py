@@ -1,0 +1,248 @@
+"""From readings to batches, without losing one: aggregator, readings' journal, outbox.
+
+Readings are journaled in group commits. A cut is a record of the journal too, so replaying the
+journal after a restart cuts the same batches again, bit for bit; those the outbox already has are
+not kept twice. A checkpoint behind each cut frees the journal before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagg._core import CODEC_DELTA, Aggregator, Journal
+from edgeagg.batch import Batch, BatchKind
+from edgeagg.model import Catalogue, Kind, Quality
+from edgeagg_agent.outbox import Outbox
+
+_SEGMENT_BYTES = 1 << 20
+_ROW, _CUT, _CHECKPOINT = 1, 2, 3
+_CUT_AT = struct.Struct("<Q")
+_CHECKPOINT_HEAD = struct.Struct("<Q16s")  # the cut it stands behind, the catalogue's hash
+
+
+@dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    cut: int
+    catalogue: Catalogue
+    snapshot: bytes
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was recorded since the start, in point slots, and the batches cut."""
+
+    values: int = 0
+    reasons: int = 0
+    missed: int = 0
+    windows: int = 0
+    batches: int = 0
+    batch_bytes: int = 0
+    damaged: int = 0
+
+
+class Recorder:
+    """The only writer of the state directory."""
+
+    def __init__(
+        self, directory: Path, outbox: Outbox, gateway: str, catalogue: Catalogue, *, now_ms: int
+    ) -> None:
+        """Open the readings' journal and take up what a former run left in it. Blocks."""
+        self.counters = Counters()
+        self._gateway, self._outbox = gateway, outbox
+        self._catalogues = directory / "catalogues"
+        self._journal = Journal(directory / f"readings-{outbox.epoch}", _SEGMENT_BYTES)
+        self._staged: list[tuple[int, bytes]] = []
+        self._last_cut = 0
+        self._cutting = asyncio.Lock()
+        self._committing = asyncio.Lock()
+        checkpoint = self._last_checkpoint()
+        self._catalogue = checkpoint.catalogue if checkpoint else catalogue
+        self._aggregator = _aggregator(self._catalogue)
+        if checkpoint is not None:
+            self._take_up(checkpoint)
+        if checkpoint is None or self._catalogue != catalogue:
+            self._change_catalogue(catalogue, now_ms)
+
+    @property
+    def pending_cells(self) -> int:
+        """Cells waiting for the next cut."""
+        return self._aggregator.pending_cells
+
+    def last_due_ms(self, group: int) -> int | None:
+        """Return the group's last slot that is accounted for."""
+        return self._aggregator.last_due_ms(group)
+
+    def row(
+        self,
+        group: int,
+        *,
+        due_ms: int,
+        at_ms: int,
+        values: Sequence[int | None],
+        qualities: bytes,
+    ) -> None:
+        """Record one slot: a value or a reason for every point of the group."""
+        record = self._aggregator.push_row(group, due_ms, at_ms, values, qualities)
+        self._staged.append((_ROW, record))
+
+    def gap(
+        self, group: int, *, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
+    ) -> None:
+        """Declare a run of slots that nobody read."""
+        record = self._aggregator.push_gap(group, first_due_ms, last_due_ms, slots, reason)
+        self._staged.append((_ROW, record))
+
+    async def commit(self) -> None:
+        """Return when everything recorded before this call is on the disk."""
+        async with self._committing:
+            staged, self._staged = self._staged, []
+            if staged:
+                await asyncio.to_thread(self._write, staged)
+
+    async def cut(self, now_ms: int) -> int:
+        """Make batches of everything pending; return how many. They are in the outbox then."""
+        async with self._cutting:
+            # from here to the commit nothing else can record: the cut stands behind its readings
+            batches = self._messages(now_ms, 0)
+            snapshot = self._aggregator.snapshot()
+            self._staged.append((_CUT, _CUT_AT.pack(now_ms)))
+            async with self._committing:
+                staged, self._staged = self._staged, []
+                await asyncio.to_thread(self._write, staged)
+                await asyncio.to_thread(self._keep, batches, snapshot)
+            return len(batches)
+
+    def _write(self, staged: Sequence[tuple[int, bytes]]) -> None:
+        """Append and commit."""
+        for kind, payload in staged:
+            number = self._journal.append(kind, payload)
+            if kind == _CUT:
+                self._last_cut = number
+        self._journal.commit()
+
+    def _keep(self, batches: Sequence[bytes], snapshot: bytes) -> None:
+        """Keep what the last cut made, then a checkpoint that stands for all records up to it."""
+        self._outbox.append(self._last_cut, batches)
+        head = _CHECKPOINT_HEAD.pack(self._last_cut, self._catalogue.hash)
+        self._journal.append(_CHECKPOINT, head + snapshot)
+        self._journal.commit()
+        self._journal.free_before(self._last_cut + 1)
+
+    def _parts(self, now_ms: int) -> Iterator[bytes]:
+        """Encode what is pending, payload by payload."""
+        while (part := self._aggregator.cut(now_ms)) is not None:
+            payload, (values, reasons, missed, windows) = part
+            self.counters.values += values
+            self.counters.reasons += reasons
+            self.counters.missed += missed
+            self.counters.windows += windows
+            yield payload
+
+    def _messages(self, now_ms: int, kept: int) -> list[bytes]:
+        """Cut everything pending; number all but the first `kept` parts on from the head."""
+        payloads = list(self._parts(now_ms))[kept:]
+        first = self._outbox.head + 1
+        return [
+            self._message(first + place, now_ms, payload) for place, payload in enumerate(payloads)
+        ]
+
+    def _message(self, sequence: int, now_ms: int, payload: bytes) -> bytes:
+        message = Batch(
+            self._gateway,
+            self._outbox.epoch,
+            sequence,
+            BatchKind.DATA,
+            self._catalogue.hash,
+            now_ms,
+            CODEC_DELTA,
+            payload,
+        ).to_bytes()
+        self.counters.batches += 1
+        self.counters.batch_bytes += len(message)
+        return message
+
+    def _take_up(self, checkpoint: _Checkpoint) -> None:
+        """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
+        self._aggregator.restore(checkpoint.snapshot)
+        for number in range(checkpoint.cut + 1, self._journal.committed):
+            record = self._journal.read(number)
+            if record is None:
+                continue
+            kind, payload = record
+            if kind == _ROW:
+                self._replay(payload)
+            elif kind == _CUT:
+                self._last_cut = number
+                (now_ms,) = _CUT_AT.unpack(payload)
+                kept = self._outbox.parts_of(number, now_ms)
+                self._keep(self._messages(now_ms, kept), self._aggregator.snapshot())
+
+    def _replay(self, payload: bytes) -> None:
+        try:
+            self._aggregator.replay(payload)
+        except ValueError:
+            # damage that the checksum missed, or a slot twice: its group goes on behind it
+            self.counters.damaged += 1
+
+    def _last_checkpoint(self) -> _Checkpoint | None:
+        for number in range(self._journal.committed - 1, self._journal.first - 1, -1):
+            record = self._journal.read(number)
+            if record is not None and record[0] == _CHECKPOINT:
+                cut, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
+                file = self._catalogues / schema.hex()
+                if file.exists():
+                    catalogue = Catalogue.from_bytes(file.read_bytes())
+                    return _Checkpoint(cut, catalogue, record[1][_CHECKPOINT_HEAD.size :])
+        return None
+
+    def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
+        """Finish what was read under the former catalogue, then announce and use the new one."""
+        _write_catalogue(self._catalogues, catalogue)
+        self._write([(_CUT, _CUT_AT.pack(now_ms))])
+        self._keep(self._messages(now_ms, 0), self._aggregator.snapshot())
+        announcement = Batch(
+            self._gateway,
+            self._outbox.epoch,
+            self._outbox.head + 1,
+            BatchKind.CATALOGUE,
+            catalogue.hash,
+            now_ms,
+            0,
+            catalogue.to_bytes(),
+        )
+        self._catalogue = catalogue
+        self._aggregator = _aggregator(catalogue)
+        self._write([(_CUT, _CUT_AT.pack(now_ms))])
+        self._keep([announcement.to_bytes()], self._aggregator.snapshot())
+
+
+def _aggregator(catalogue: Catalogue) -> Aggregator:
+    return Aggregator(
+        [
+            (group.period_ms, [point.kind is Kind.TOTALISER for point in group.points])
+            for group in catalogue.groups
+        ],
+        catalogue.window_lengths_ms,
+    )
+
+
+def _write_catalogue(directory: Path, catalogue: Catalogue) -> None:
+    """Write the file in one step that a power cut cannot halve."""
+    directory.mkdir(exist_ok=True)
+    file = directory / catalogue.hash.hex()
+    new = file.with_suffix(".new")
+    with new.open("wb") as stream:
+        stream.write(catalogue.to_bytes())
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(file)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,194 @@
+"""The frame format: requests, CRC, and finding a reply in whatever came."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymodbus.framer import FramerRTU
+from pymodbus.pdu import DecodePDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
+
+from edgeagg.errors import RefusedError
+from edgeagg_agent.bus import ReadRequest
+from edgeagg_agent.protocol.modbus import (
+    crc16,
+    describe_junk,
+    find_rtu_reply,
+    rtu_reply_length,
+    rtu_request,
+)
+
+FRAMES = tomllib.loads((Path(__file__).parent / "frames" / "modbus.toml").read_text())["frame"]
+REQUEST = ReadRequest(unit=3, function=3, start=0x0010, count=2)
+REPLY = (
+    b"\x03"  # unit
+    b"\x03"  # function
+    b"\x04"  # bytes of registers
+    b"\x12\x34"  # first register
+    b"\xab\xcd"  # second register
+    b"\x36\xb5"  # CRC, low byte first
+)
+WORDS = (0x1234, 0xABCD)
+requests = st.builds(
+    ReadRequest,
+    unit=st.integers(1, 247),
+    function=st.sampled_from((3, 4)),
+    start=st.integers(0, 0xFFFF - 125),
+    count=st.integers(1, 125),
+)
+
+
+def with_crc(body: bytes) -> bytes:
+    return body + FramerRTU.compute_CRC(body).to_bytes(2, "big")
+
+
+def reply_to(request: ReadRequest, words: list[int]) -> bytes:
+    head = bytes((request.unit, request.function, 2 * request.count))
+    return with_crc(head + b"".join(word.to_bytes(2, "big") for word in words))
+
+
+@pytest.mark.parametrize("function", [0, 1, 2, 5, 6, 15, 16, 22, 23, 43, 0x83, 255, -1])
+def test_no_request_but_a_register_read_can_be_built(function):
+    with pytest.raises(ValueError, match="only the reads 3 and 4"):
+        ReadRequest(unit=1, function=function, start=0, count=1)
+
+
+@pytest.mark.parametrize(
+    ("unit", "start", "count", "what"),
+    [
+        (0, 0, 1, "unit 0"),  # broadcast: nobody answers
+        (248, 0, 1, "unit 248"),
+        (1, 0, 0, "0 registers"),
+        (1, 0, 126, "126 registers"),
+        (1, 65535, 2, "65535"),
+        (1, -1, 1, "-1"),
+    ],
+)
+def test_a_request_outside_the_limits_cannot_be_built(unit, start, count, what):
+    with pytest.raises(ValueError, match=what):
+        ReadRequest(unit=unit, function=3, start=start, count=count)
+
+
+def test_the_last_register_can_be_read():
+    assert rtu_request(ReadRequest(unit=247, function=4, start=0xFFFF, count=1))[2:4] == b"\xff\xff"
+
+
+def test_the_check_value_of_the_serial_line_guide():
+    assert crc16(b"\x02\x07") == 0x1241
+
+
+@pytest.mark.parametrize("frame", FRAMES, ids=lambda frame: frame["source"])
+def test_documented_frames(frame):
+    request = ReadRequest(frame["unit"], frame["function"], frame["start"], frame["count"])
+    assert rtu_request(request) == bytes.fromhex(frame["request"])
+    found = find_rtu_reply(bytes.fromhex(frame["reply"]), request)
+    assert found is not None
+    if "refused" in frame:
+        with pytest.raises(RefusedError) as caught:
+            found.words()
+        assert caught.value.code == frame["refused"]
+    else:
+        assert found.words() == tuple(frame["words"])
+
+
+@given(requests)
+def test_request_bytes_equal_those_of_pymodbus(request):
+    message = ReadHoldingRegistersRequest if request.function == 3 else ReadInputRegistersRequest
+    pdu = message(address=request.start, count=request.count, dev_id=request.unit)
+    assert rtu_request(request) == FramerRTU(DecodePDU(is_server=True)).buildFrame(pdu)
+
+
+@given(st.binary(max_size=260))
+def test_crc_equals_that_of_pymodbus(data):
+    assert crc16(data).to_bytes(2, "little") == FramerRTU.compute_CRC(data).to_bytes(2, "big")
+
+
+@given(requests, st.data())
+def test_every_reply_is_found_behind_noise(request, data):
+    words = data.draw(
+        st.lists(st.integers(0, 0xFFFF), min_size=request.count, max_size=request.count)
+    )
+    # noise without the unit id cannot hold the start of a reply
+    noise = data.draw(st.binary(max_size=20)).replace(bytes((request.unit,)), b"\x00")
+    after = data.draw(st.binary(max_size=20))
+    frame = reply_to(request, words)
+    found = find_rtu_reply(noise + frame + after, request)
+    assert found is not None
+    assert (found.start, found.end) == (len(noise), len(noise) + len(frame))
+    assert found.words() == tuple(words)
+    assert len(frame) == rtu_reply_length(request)
+
+
+@pytest.mark.parametrize("size", range(len(REPLY)))
+def test_no_part_of_a_reply_is_a_reply(size):
+    assert find_rtu_reply(REPLY[:size], REQUEST) is None
+
+
+@pytest.mark.parametrize("bit", range(8 * len(REPLY)))
+def test_one_wrong_bit_is_no_reply(bit):
+    wrong = bytearray(REPLY)
+    wrong[bit // 8] ^= 1 << bit % 8
+    assert find_rtu_reply(wrong, REQUEST) is None
+
+
+def test_a_reply_of_the_right_length_that_claims_another_byte_count_is_none():
+    claims_six = with_crc(
+        b"\x03"  # unit
+        b"\x03"  # function
+        b"\x06"  # bytes of registers, but only four follow
+        b"\x12\x34\xab\xcd"
+    )
+    assert len(claims_six) == rtu_reply_length(REQUEST)
+    assert find_rtu_reply(claims_six, REQUEST) is None
+
+
+def test_the_echo_of_a_request_is_not_taken_for_its_reply():
+    # the echo's start address says "2 bytes", and its low count and CRC bytes were searched for so
+    # that the first seven bytes of the echo are a valid reply for one register
+    for start in range(0x0200, 0x0300):
+        for unit in range(1, 248):
+            for function in (3, 4):
+                request = ReadRequest(unit, function, start, 1)
+                echo = rtu_request(request)
+                assert find_rtu_reply(echo, request) is None
+                if crc16(echo[:5]).to_bytes(2, "little") == echo[5:7]:
+                    frame = reply_to(request, [7])
+                    found = find_rtu_reply(echo + frame, request)
+                    assert found is not None
+                    assert found.words() == (7,)
+                    return
+    pytest.fail("no request whose echo looks like a reply")
+
+
+def test_a_refusal_names_the_exception_in_words():
+    found = find_rtu_reply(with_crc(b"\x03\x83\x02"), REQUEST)
+    assert found is not None
+    with pytest.raises(RefusedError, match=r"unit 3.*0x0010.*illegal data address \(2\)") as caught:
+        found.words()
+    assert caught.value.code == 2
+
+
+def test_an_unknown_exception_code_keeps_its_number():
+    found = find_rtu_reply(with_crc(b"\x03\x83\x77"), REQUEST)
+    assert found is not None
+    with pytest.raises(RefusedError, match=r"unknown exception \(119\)"):
+        found.words()
+
+
+@pytest.mark.parametrize(
+    ("buffer", "text"),
+    [
+        (with_crc(b"\x04\x03\x04\x00\x01\x00\x02"), "unit 4 answered instead"),
+        (with_crc(b"\x03\x04\x04\x00\x01\x00\x02"), "function 4 came instead of 3"),
+        (with_crc(b"\x03\x03\x02\x00\x01"), "2 bytes of registers came, 4 were asked for"),
+        (REPLY[:-3], "ends 3 bytes early"),
+        (REPLY[:-1] + b"\x00", "the CRC is wrong"),
+        (REPLY[:2] + b"\x05" + REPLY[3:], "a damaged reply"),
+        (b"\x00\xff\xff", "only noise; check baud rate"),
+        (rtu_request(REQUEST) + b"\xff", "only noise"),
+    ],
+)
+def test_junk_is_described_by_what_it_shows(buffer, text):
+    assert text in describe_junk(buffer, REQUEST)

@@ -1,0 +1,115 @@
+"""The receiver's connection: messages in, groups of them committed, receipts out.
+
+The client acknowledges to the broker before we have seen a message; that is harmless, since only
+our receipt, sent after the commit, lets a gateway go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiomqtt
+
+from edgeagg import topics
+from edgeagg.batch import Receipt
+from edgeagg.errors import StoreError
+from edgeagg.receiver.inbox import Inbox, Message
+
+_log = logging.getLogger(__name__)
+
+_GROUP_MAX = 64
+_QUEUE_MAX = 1024
+_KEEPALIVE_S = 10
+_RECONNECT_MAX_S = 10.0
+_STORE_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where the gateways' messages are."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
+async def receive(inbox: Inbox, broker: Broker) -> None:
+    """Take messages in until cancelled; reconnect for ever."""
+    pause_s = 1.0
+    while True:
+        try:
+            async with _client(broker) as client:
+                await client.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
+                _log.info("connected to %s:%d", broker.host, broker.port)
+                pause_s = 1.0
+                await _serve(inbox, client)
+        except* aiomqtt.MqttError as errors:
+            _log.warning(
+                "no connection to %s:%d: %s", broker.host, broker.port, errors.exceptions[0]
+            )
+        await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, no secret
+        pause_s = min(2 * pause_s, _RECONNECT_MAX_S)
+
+
+def _client(broker: Broker) -> aiomqtt.Client:
+    password = None
+    if broker.password_file:
+        password = Path(broker.password_file).read_text("utf-8").strip()
+    context = ssl.create_default_context(cafile=broker.ca_file or None) if broker.tls else None
+    return aiomqtt.Client(
+        broker.host,
+        broker.port,
+        username=broker.username or None,
+        password=password,
+        tls_context=context,
+        protocol=aiomqtt.ProtocolVersion.V311,
+        keepalive=_KEEPALIVE_S,
+        timeout=_KEEPALIVE_S,
+        # what overflows is sent again by its gateway
+        max_queued_incoming_messages=_QUEUE_MAX,
+    )
+
+
+async def _serve(inbox: Inbox, client: aiomqtt.Client) -> None:
+    waiting: asyncio.Queue[Message] = asyncio.Queue(_QUEUE_MAX)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_fill(client, waiting), name="listen")
+        tasks.create_task(_drain(inbox, client, waiting), name="commit")
+
+
+async def _fill(client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None:
+    async for message in client.messages:
+        await waiting.put(Message(message.topic.value, bytes(message.payload)))
+
+
+async def _drain(inbox: Inbox, client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None:
+    """Commit everything that waits in one transaction, then answer."""
+    while True:
+        group = [await waiting.get()]
+        with contextlib.suppress(asyncio.QueueEmpty):
+            while len(group) < _GROUP_MAX:
+                group.append(waiting.get_nowait())
+        try:
+            receipts = await inbox.take(group, time.time_ns() // 1_000_000)
+        except StoreError as error:
+            # no receipt: the gateways send again when the database is back
+            _log.error("%d messages not committed: %s", len(group), error)
+            await asyncio.sleep(_STORE_PAUSE_S)
+            continue
+        await _answer(client, receipts)
+
+
+async def _answer(client: aiomqtt.Client, receipts: Sequence[Receipt]) -> None:
+    for receipt in receipts:
+        await client.publish(topics.receipt(receipt.gateway), receipt.to_bytes(), qos=1)

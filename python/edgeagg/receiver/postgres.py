@@ -1,0 +1,395 @@
+"""The store in PostgreSQL: one transaction per commit, on the server's disk before it is answered.
+
+Any number of receivers may share the database. They lock and insert everything in the same order
+(streams, groups, rows by their keys), so that two of them can wait for each other but never block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from edgeagg.errors import StoreError
+from edgeagg.model import Catalogue, Group
+from edgeagg.receiver import rows
+from edgeagg.receiver.store import (
+    Delivery,
+    Outcome,
+    Progress,
+    SlotCount,
+    StoredRow,
+    StreamStatus,
+    collapse,
+)
+
+_SCHEMA = Path(__file__).with_name("postgres.sql")
+_SCHEMA_LOCK = 0x65646765_61676700  # "edgeagg": any number that nobody else takes
+_CONNECTIONS_MAX = 4
+_CONNECT_TIMEOUT_S = 10
+_COMMAND_TIMEOUT_S = 60
+_CLOSE_TIMEOUT_S = 5
+
+Connection = Any
+"""What asyncpg's pool hands out: a proxy that has no type."""
+
+_GroupIds = dict[tuple[str, Group], int]
+
+
+class PostgresStore:
+    """A few connections that are made again when the server has gone."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @staticmethod
+    async def open(url: str) -> PostgresStore:
+        """Connect to postgresql://USER@HOST/DATABASE and make its tables."""
+        pool = await asyncpg.create_pool(
+            url,
+            # connections are made when they are needed, here and after every loss
+            min_size=0,
+            max_size=_CONNECTIONS_MAX,
+            timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=_COMMAND_TIMEOUT_S,
+        )
+        store = PostgresStore(pool)
+        try:
+            async with store._transaction() as connection:
+                # CREATE ... IF NOT EXISTS fails when two sessions run it at the same moment
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                await connection.execute(_SCHEMA.read_text(encoding="utf-8"))
+        except BaseException:
+            pool.terminate()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Let go of the connections; cut them when the server does not answer."""
+        try:
+            async with _translated(), asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._pool.close()
+        except StoreError:
+            self._pool.terminate()
+
+    async def commit(self, deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        """Store all of them in one transaction."""
+        async with self._transaction() as connection:
+            streams = sorted({(d.batch.gateway, d.batch.epoch) for d in deliveries})
+            await _lock_streams(connection, streams)
+            outcomes = await _outcomes(connection, deliveries)
+            await _insert(
+                connection,
+                [
+                    delivery
+                    for delivery, outcome in zip(deliveries, outcomes, strict=True)
+                    if outcome is Outcome.NEW
+                ],
+            )
+            for gateway, epoch in streams:
+                progress = await _progress(connection, gateway, epoch)
+                await connection.execute(
+                    "UPDATE streams SET through = $3 WHERE gateway = $1 AND epoch = $2",
+                    gateway,
+                    epoch,
+                    progress.through,
+                )
+        return outcomes
+
+    async def catalogue(self, schema: bytes) -> Catalogue | None:
+        """Return the catalogue with this hash."""
+        found = await self._all("SELECT body FROM catalogues WHERE hash = $1 LIMIT 1", schema)
+        return Catalogue.from_bytes(found[0][0]) if found else None
+
+    async def progress(self, gateway: str, epoch: int) -> Progress:
+        """Return what is committed of this epoch."""
+        async with self._connection() as connection:
+            return await _progress(connection, gateway, epoch)
+
+    async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
+        """Keep a refused message, once however often it comes."""
+        await self._all(
+            "INSERT INTO quarantine (digest, received_ms, topic, reason, data)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            hashlib.sha256(hashlib.sha256(topic.encode()).digest() + data).digest(),
+            received_ms,
+            _storable(topic),
+            _storable(reason),
+            data,
+        )
+
+    async def streams(self) -> Sequence[StreamStatus]:
+        """Return every epoch of every gateway."""
+        return [StreamStatus(*row) for row in await self._all(_STREAMS)]
+
+    async def catalogues(self, gateway: str) -> Sequence[Catalogue]:
+        """Return the gateway's catalogues, oldest first."""
+        found = await self._all(
+            "SELECT body FROM catalogues WHERE gateway = $1 ORDER BY received_ms, hash", gateway
+        )
+        return [Catalogue.from_bytes(body) for (body,) in found]
+
+    async def slots(self, gateway: str) -> Sequence[SlotCount]:
+        """Count the slots of every group of the gateway."""
+        return [SlotCount(*row) for row in await self._all(_SLOTS, gateway)]
+
+    async def window_count(self, gateway: str) -> int:
+        """Count the gateway's windows."""
+        found = await self._all(
+            "SELECT count(*) FROM windows JOIN groups ON groups.id = group_id WHERE gateway = $1",
+            gateway,
+        )
+        return int(found[0][0])
+
+    async def bracket(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> tuple[StoredRow | None, StoredRow | None]:
+        """Return the meter's good rows on either side of `at_ms`."""
+        return await self._row(_BEFORE, gateway, meter, at_ms), await self._row(
+            _AFTER, gateway, meter, at_ms
+        )
+
+    async def _row(self, statement: str, *values: object) -> StoredRow | None:
+        for at_ms, points, mantissas in await self._all(statement, *values):
+            return StoredRow(at_ms, rows.points_from(points), tuple(mantissas))
+        return None
+
+    async def _all(self, statement: str, *values: object) -> Sequence[Any]:
+        async with self._connection() as connection:
+            found: Sequence[Any] = await connection.fetch(statement, *values)
+            return found
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with _translated():
+            try:
+                async with self._pool.acquire() as connection:
+                    yield connection
+            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
+                # when one connection is lost the idle ones are too, without knowing it yet
+                await self._pool.expire_connections()
+                raise
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with self._connection() as connection, connection.transaction():
+            # a receipt is sent after the commit, so the commit must survive a power cut; a server
+            # that is set to wait for more than its own disk keeps that
+            await connection.execute(_SYNCHRONOUS)
+            yield connection
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise StoreError(f"PostgreSQL: {error or type(error).__name__}") from error
+
+
+async def _lock_streams(connection: Connection, streams: Sequence[tuple[str, int]]) -> None:
+    gateways, epochs = [gateway for gateway, _ in streams], [epoch for _, epoch in streams]
+    await connection.execute(
+        "INSERT INTO streams SELECT gateway, epoch, 0"
+        " FROM unnest($1::text[], $2::bigint[]) AS s (gateway, epoch) ON CONFLICT DO NOTHING",
+        gateways,
+        epochs,
+    )
+    await connection.execute(
+        "SELECT 1 FROM streams JOIN unnest($1::text[], $2::bigint[]) AS s (gateway, epoch)"
+        " USING (gateway, epoch) ORDER BY streams.gateway, streams.epoch FOR UPDATE OF streams",
+        gateways,
+        epochs,
+    )
+
+
+async def _outcomes(connection: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
+    """Say what becomes of each delivery; their streams are locked, so nobody comes in between."""
+    found = await connection.fetch(
+        "SELECT gateway, epoch, sequence, digest FROM batches"
+        " JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS s (gateway, epoch, sequence)"
+        " USING (gateway, epoch, sequence)",
+        [d.batch.gateway for d in deliveries],
+        [d.batch.epoch for d in deliveries],
+        [d.batch.sequence for d in deliveries],
+    )
+    known: dict[tuple[str, int, int], bytes] = {
+        (gateway, epoch, sequence): digest for gateway, epoch, sequence, digest in found
+    }
+    outcomes = []
+    for delivery in deliveries:
+        batch = delivery.batch
+        identity = (batch.gateway, batch.epoch, batch.sequence)
+        if identity not in known:
+            known[identity] = delivery.digest
+            outcomes.append(Outcome.NEW)
+        elif known[identity] == delivery.digest or rows.is_lost(delivery):
+            outcomes.append(Outcome.AGAIN)
+        else:
+            outcomes.append(Outcome.CONFLICT)
+    return outcomes
+
+
+async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    await connection.executemany(
+        "INSERT INTO batches VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        [rows.batch_row(delivery) for delivery in deliveries],
+    )
+    await connection.executemany(
+        "INSERT INTO catalogues (gateway, hash, received_ms, body) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT DO NOTHING",
+        sorted(
+            (d.batch.gateway, d.batch.schema, d.received_ms, d.batch.payload)
+            for d in deliveries
+            if d.catalogue is not None and d.content is None
+        ),
+    )
+    numbers = await _group_ids(connection, rows.groups_of(deliveries))
+    contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
+    await _insert_rows(
+        connection,
+        "readings",
+        (
+            (numbers[gateway, row.group], *rows.reading_values(row))
+            for gateway, content in contents
+            for row in content.readings
+        ),
+    )
+    await _insert_rows(
+        connection,
+        "windows",
+        (
+            (numbers[gateway, row.group], row.length_ms, row.start_ms, *rows.window_values(row))
+            for gateway, content in contents
+            for row in content.windows
+        ),
+    )
+    await _insert_rows(
+        connection,
+        "gaps",
+        (
+            (numbers[gateway, row.group], *rows.gap_values(row))
+            for gateway, content in contents
+            for row in content.gaps
+        ),
+    )
+
+
+_KEY_WIDTHS = {"readings": 2, "windows": 3, "gaps": 2}
+_WIDTHS = {"readings": 5, "windows": 3 + len(rows.WINDOW_ARRAYS), "gaps": 5}
+
+
+async def _insert_rows(
+    connection: Connection, table: str, values: Iterable[tuple[Any, ...]]
+) -> None:
+    """Insert in the order of the key, so that two receivers cannot block each other."""
+    places = ", ".join(f"${place}" for place in range(1, _WIDTHS[table] + 1))
+    await connection.executemany(
+        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        sorted(values, key=lambda row: row[: _KEY_WIDTHS[table]]),
+    )
+
+
+async def _group_ids(connection: Connection, groups: Sequence[tuple[str, Group]]) -> _GroupIds:
+    """Return the number of each group, new ones included."""
+    texts = [rows.points_text(group) for _, group in groups]
+    identities = [
+        (gateway, group.meter, group.period_ms, hashlib.sha256(text.encode()).digest())
+        for (gateway, group), text in zip(groups, texts, strict=True)
+    ]
+    columns = [list(column) for column in zip(*identities, strict=True)] or [[], [], [], []]
+    numbers = await _known_ids(connection, columns)
+    missing = sorted(
+        (*identity, text)
+        for identity, text in zip(identities, texts, strict=True)
+        if identity not in numbers
+    )
+    if missing:
+        await connection.executemany(
+            "INSERT INTO groups (gateway, meter, period_ms, digest, points)"
+            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+            missing,
+        )
+        numbers = await _known_ids(connection, columns)
+    return {item: numbers[identity] for item, identity in zip(groups, identities, strict=True)}
+
+
+async def _known_ids(
+    connection: Connection, columns: Sequence[list[Any]]
+) -> dict[tuple[Any, ...], int]:
+    found = await connection.fetch(
+        "SELECT id, gateway, meter, period_ms, digest FROM groups"
+        " JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])"
+        " AS s (gateway, meter, period_ms, digest) USING (gateway, meter, period_ms, digest)",
+        *columns,
+    )
+    return {tuple(identity): number for number, *identity in found}
+
+
+async def _progress(connection: Connection, gateway: str, epoch: int) -> Progress:
+    through = await connection.fetchval(
+        "SELECT through FROM streams WHERE gateway = $1 AND epoch = $2", gateway, epoch
+    )
+    beyond = await connection.fetch(
+        "SELECT sequence FROM batches WHERE gateway = $1 AND epoch = $2 AND sequence > $3"
+        " ORDER BY sequence LIMIT 4096",
+        gateway,
+        epoch,
+        through or 0,
+    )
+    return collapse(through or 0, (sequence for (sequence,) in beyond))
+
+
+def _storable(text: str) -> str:
+    # the one character that PostgreSQL's text cannot hold
+    return text.replace("\0", "\ufffd")
+
+
+_SYNCHRONOUS = """
+SELECT set_config('synchronous_commit', 'on', true)
+WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+"""
+
+_STREAMS = """
+SELECT s.gateway, s.epoch, s.through, count(*), count(*) FILTER (WHERE b.kind = 2),
+       max(b.sequence), sum(b.bytes)::bigint
+FROM streams s JOIN batches b USING (gateway, epoch)
+GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms), s.epoch
+"""
+
+_BEFORE = """
+SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
+WHERE gateway = $1 AND meter = $2 AND at_ms <= $3 AND qualities IS NULL
+ORDER BY at_ms DESC LIMIT 1
+"""
+
+_AFTER = """
+SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
+WHERE gateway = $1 AND meter = $2 AND at_ms >= $3 AND qualities IS NULL
+ORDER BY at_ms LIMIT 1
+"""
+
+_SLOTS = """
+SELECT g.gateway, g.meter, g.period_ms, jsonb_array_length(g.points),
+       least(r.first_due, p.first_due), greatest(r.last_due, p.last_due),
+       r.n, coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0)
+FROM groups g
+CROSS JOIN LATERAL (
+    SELECT min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
+           sum(num_nonnulls(VARIADIC mantissas))::bigint AS v,
+           sum(num_nulls(VARIADIC mantissas))::bigint AS q
+    FROM readings WHERE group_id = g.id
+) r
+CROSS JOIN LATERAL (
+    SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
+           sum(slot_count)::bigint AS n
+    FROM gaps WHERE group_id = g.id
+) p
+WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
+ORDER BY g.meter, g.period_ms, g.id
+"""

@@ -1,0 +1,114 @@
+-- One row per meter and time. Arrays have one entry per point of the group, NULL where there is none.
+-- value = mantissa x 10^exponent, in the point's unit; times are UTC milliseconds.
+-- Names sort by code point, as they do in SQLite and Python: receivers take locks in that order.
+
+CREATE TABLE IF NOT EXISTS streams (
+    gateway text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    through bigint NOT NULL,
+    PRIMARY KEY (gateway, epoch)
+);
+
+CREATE TABLE IF NOT EXISTS batches (
+    gateway text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,
+    kind smallint NOT NULL,         -- 0 catalogue, 1 data, 2 lost
+    digest bytea NOT NULL,          -- SHA-256 of the message
+    cut_at_ms bigint NOT NULL,
+    received_ms bigint NOT NULL,
+    bytes bigint NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+);
+
+CREATE TABLE IF NOT EXISTS catalogues (
+    hash bytea NOT NULL,
+    gateway text COLLATE "C" NOT NULL,
+    received_ms bigint NOT NULL,
+    body bytea NOT NULL,            -- msgpack, docs/batch-format.md
+    PRIMARY KEY (gateway, hash)
+);
+CREATE INDEX IF NOT EXISTS catalogues_by_hash ON catalogues (hash);
+
+CREATE TABLE IF NOT EXISTS groups (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    gateway text COLLATE "C" NOT NULL,
+    meter text COLLATE "C" NOT NULL,
+    period_ms bigint NOT NULL,
+    points jsonb NOT NULL,          -- [[name, unit, exponent, kind], ...]
+    digest bytea NOT NULL,          -- SHA-256 of the points: they may be too long for an index
+    UNIQUE (gateway, meter, period_ms, digest)
+);
+
+CREATE TABLE IF NOT EXISTS readings (
+    group_id bigint NOT NULL REFERENCES groups,
+    due_ms bigint NOT NULL,
+    at_ms bigint NOT NULL,
+    mantissas bigint[] NOT NULL,
+    qualities smallint[],           -- NULL when all are good
+    PRIMARY KEY (group_id, due_ms)
+);
+
+CREATE TABLE IF NOT EXISTS windows (
+    group_id bigint NOT NULL REFERENCES groups,
+    length_ms bigint NOT NULL,
+    start_ms bigint NOT NULL,
+    slots bigint[] NOT NULL,
+    value_counts bigint[] NOT NULL,
+    minima bigint[] NOT NULL,
+    maxima bigint[] NOT NULL,
+    means bigint[] NOT NULL,        -- three more decimals than the point
+    firsts bigint[] NOT NULL,
+    lasts bigint[] NOT NULL,
+    energies bigint[] NOT NULL,     -- of totalisers
+    covered_ms bigint[] NOT NULL,
+    worst bigint[] NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+);
+
+CREATE TABLE IF NOT EXISTS gaps (
+    group_id bigint NOT NULL REFERENCES groups,
+    first_due_ms bigint NOT NULL,
+    last_due_ms bigint NOT NULL,
+    slot_count bigint NOT NULL,
+    reason smallint NOT NULL,
+    PRIMARY KEY (group_id, first_due_ms)
+);
+
+CREATE TABLE IF NOT EXISTS quarantine (
+    digest bytea PRIMARY KEY,       -- SHA-256 over topic and data: they may be too long for an index
+    received_ms bigint NOT NULL,
+    topic text NOT NULL,
+    reason text NOT NULL,
+    data bytea NOT NULL
+);
+
+CREATE OR REPLACE VIEW reading AS
+SELECT g.gateway,
+       g.meter,
+       p.point ->> 0 AS point,
+       timestamptz 'epoch' + r.at_ms * interval '1 millisecond' AS at,
+       (r.mantissas[p.position] * 10::numeric ^ (p.point ->> 2)::integer)::double precision
+           AS value,
+       p.point ->> 1 AS unit,
+       coalesce(r.qualities[p.position], 0::smallint) AS quality,
+       r.due_ms
+FROM readings r
+JOIN groups g ON g.id = r.group_id
+CROSS JOIN LATERAL jsonb_array_elements(g.points) WITH ORDINALITY AS p (point, position);
+
+CREATE OR REPLACE VIEW energy AS
+SELECT g.gateway,
+       g.meter,
+       p.point ->> 0 AS point,
+       w.length_ms / 1000 AS window_s,
+       timestamptz 'epoch' + w.start_ms * interval '1 millisecond' AS start,
+       (w.energies[p.position] * 10::numeric ^ (p.point ->> 2)::integer)::double precision
+           AS energy,
+       p.point ->> 1 AS unit,
+       w.value_counts[p.position] AS value_count,
+       w.slots[p.position] AS slot_count
+FROM windows w
+JOIN groups g ON g.id = w.group_id
+CROSS JOIN LATERAL jsonb_array_elements(g.points) WITH ORDINALITY AS p (point, position)
+WHERE p.point ->> 3 = 'totaliser';

@@ -1,0 +1,177 @@
+"""The catalogue: one canonical form, and nothing else is believed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeagg.errors import FormatError
+from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, unpack_bounded
+
+CATALOGUE = Catalogue(
+    site="区一",
+    meters=(
+        MeterInfo("incomer", "acrel-adl400", 1, "", "power"),
+        MeterInfo("pv", "sunspec-meter-213", 2, "incomer", ""),
+    ),
+    groups=(
+        Group("incomer", 1_000, (PointInfo("voltage_l1", "V", -1, Kind.GAUGE),)),
+        Group("pv", 60_000, (PointInfo("active_energy_import", "kWh", 0, Kind.TOTALISER),)),
+    ),
+    window_lengths_ms=(10_000, 900_000),
+)
+CATALOGUE_BYTES = (
+    b"\x95"  # array of 5
+    b"\x01"  # catalogue version
+    b"\xa6\xe5\x8c\xba\xe4\xb8\x80"  # site, UTF-8
+    b"\x92"  # two meters: name, profile, tier, parent, sub-item
+    b"\x95\xa7incomer\xacacrel-adl400\x01\xa0\xa5power"
+    b"\x95\xa2pv\xb1sunspec-meter-213\x02\xa7incomer\xa0"
+    b"\x92"  # two groups: meter, period_ms, points as name, unit, exponent, kind
+    b"\x93\xa7incomer\xcd\x03\xe8\x91\x94\xaavoltage_l1\xa1V\xff\xa5gauge"
+    b"\x93\xa2pv\xcd\xea\x60\x91\x94\xb4active_energy_import\xa3kWh\x00\xa9totaliser"
+    b"\x92\xcd\x27\x10\xce\x00\x0d\xbb\xa0"  # window lengths: 10 s, 15 min
+)
+
+NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+POINTS = st.builds(PointInfo, NAMES, NAMES, st.integers(-18, 18), st.sampled_from(Kind))
+METERS = st.lists(
+    st.builds(MeterInfo, NAMES, NAMES, st.integers(1, 3), NAMES, NAMES),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda meter: meter.name,
+)
+
+
+@st.composite
+def catalogues(draw: st.DrawFn) -> Catalogue:
+    meters = draw(METERS)
+    groups = st.builds(
+        Group,
+        st.sampled_from([meter.name for meter in meters]),
+        st.integers(1, 2**32 - 1),
+        st.lists(POINTS, min_size=1, max_size=4).map(tuple),
+    )
+    return Catalogue(
+        draw(NAMES),
+        tuple(meters),
+        tuple(draw(st.lists(groups, max_size=4))),
+        tuple(draw(st.lists(st.integers(1, 2**32 - 1), max_size=3))),
+    )
+
+
+def items() -> list[object]:
+    return msgpack.unpackb(CATALOGUE_BYTES)
+
+
+def test_the_bytes_of_a_catalogue_never_change() -> None:
+    assert CATALOGUE.to_bytes() == CATALOGUE_BYTES
+    assert CATALOGUE.hash == hashlib.sha256(CATALOGUE_BYTES).digest()[:16]
+
+
+def test_the_bytes_of_a_catalogue_are_read() -> None:
+    assert Catalogue.from_bytes(CATALOGUE_BYTES) == CATALOGUE
+
+
+@given(catalogues())
+def test_every_catalogue_makes_the_round_trip(catalogue: Catalogue) -> None:
+    again = Catalogue.from_bytes(catalogue.to_bytes())
+    assert again == catalogue
+    assert again.hash == catalogue.hash
+
+
+@given(catalogues(), st.data())
+def test_a_damaged_catalogue_is_read_or_a_format_error(
+    catalogue: Catalogue, data: st.DataObject
+) -> None:
+    damaged = bytearray(catalogue.to_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = Catalogue.from_bytes(bytes(damaged))
+    except FormatError:
+        return
+    assert Catalogue.from_bytes(read.to_bytes()) == read
+
+
+@given(st.binary(max_size=100))
+def test_random_bytes_are_no_catalogue(data: bytes) -> None:
+    with pytest.raises(FormatError):
+        Catalogue.from_bytes(data)
+
+
+def test_another_version_of_the_catalogue_is_named() -> None:
+    fields = items()
+    fields[0] = 2
+    with pytest.raises(FormatError, match="catalogue version 2; this edgeagg reads version 1"):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("period_ms", [0, -1, 2**32, 2**64 - 1, True, 1.0, None])
+def test_a_period_that_no_meter_can_have_is_refused(period_ms: object) -> None:
+    fields = items()
+    fields[3][0][1] = period_ms
+    with pytest.raises(FormatError, match="number of milliseconds from 1 to 4294967295"):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("exponent", [-19, 19, True, 1.0, "1"])
+def test_an_exponent_beyond_18_digits_is_refused(exponent: object) -> None:
+    fields = items()
+    fields[3][0][2][0][2] = exponent
+    with pytest.raises(FormatError, match="from -18 to 18"):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\nb", "\x1b[2J", "\x7f", "\x85"])
+def test_a_name_with_control_characters_is_refused(name: str) -> None:
+    # PostgreSQL's text cannot hold NUL: such a catalogue could never be committed
+    fields = items()
+    fields[3][0][2][0][0] = name
+    with pytest.raises(FormatError, match="control characters"):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    fields = items()
+    fields[1] = b"site"
+    with pytest.raises(FormatError, match="is not text"):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+def test_a_group_of_a_meter_that_is_not_there_is_refused() -> None:
+    lonely = dataclasses.replace(CATALOGUE, meters=CATALOGUE.meters[:1])
+    with pytest.raises(FormatError, match="group of unknown meter 'pv'"):
+        Catalogue.from_bytes(lonely.to_bytes())
+
+
+def test_a_group_without_points_is_refused() -> None:
+    empty = dataclasses.replace(CATALOGUE, groups=(Group("pv", 1_000, ()),))
+    with pytest.raises(FormatError, match="meter 'pv' has an empty group"):
+        Catalogue.from_bytes(empty.to_bytes())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x81\x01\x01",  # a map
+        b"\xd4\x05\x00",  # an extension
+        b"\xd6\xff\x00\x00\x00\x00",  # a timestamp
+        b"\xdd\x7f\xff\xff\xff",  # an array of 2^31-1 items, none of which came
+        b"\xdc\x10\x01" + bytes(4097),  # an array of 4097 items
+        b"\xdb\x00\x00\x01\x01" + b"a" * 257,  # a text of 257 bytes
+        b"\x91" * 5_000 + b"\x00",  # nested 5000 deep
+        b"\xa1\xff",  # text that is not UTF-8
+        b"\x01\x01",  # a byte too many
+        b"\xc1",  # the byte that msgpack never uses
+    ],
+)
+def test_msgpack_beyond_the_bounds_is_a_format_error(data: bytes) -> None:
+    with pytest.raises(FormatError, match="not msgpack of the expected shape"):
+        unpack_bounded(data)
