@@ -113,7 +113,7 @@ def test_the_tty_is_not_watched_while_a_long_reply_comes_in_byte_by_byte():
         await bus.read(long)
         return asyncio.get_running_loop().watched - before
 
-    assert play(clean, work) <= 1
+    assert play(clean, work) <= 9  # of 255 bytes, those of the last half FIFO
 
 
 def test_times_of_a_reply_are_those_of_the_wire():

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 LATE_MIN_S = 0.5  # meters were seen to answer this long after a time-out of 300 ms
 REOPEN_S = 1.0  # a vanished port is looked for this often, so that nothing spins
 SPIKE_BYTES_MAX = 2
+FIFO_BYTES = 8  # a Raspberry Pi's UART hands bytes over when its FIFO is half full
 TTY_LATENCY_S = 0.016  # FTDI adapters hand bytes over only every 16 ms unless told otherwise
 PORT_PATTERNS = (
     "rs485/*",
@@ -257,12 +258,13 @@ class SerialBus:
             if _now_s() >= deadline_s:
                 return buffer, found
             missing = rtu_reply_length(request) - (len(buffer) - skip_echo(buffer, request))
+            asleep = missing - FIFO_BYTES
             if found:
                 # A stale reply may have come in front of the true one: see what the line brings.
                 await _sleep_until(_now_s() + self._silence_s(buffer[found.end :], request))
-            elif fresh and missing > 0:
+            elif fresh and asleep > 0:
                 # Being woken for every few bytes is most of the cost of a slow line.
-                rest_s = self.timing.frame_us(missing) / 1e6
+                rest_s = self.timing.frame_us(asleep) / 1e6
                 await _sleep_until(min(deadline_s, _now_s() + rest_s))
             else:
                 woken = await self._wait_readable(fd, deadline_s)
@@ -277,6 +279,7 @@ class SerialBus:
             self._count_noise(buffer, echo_bytes=echo_bytes)
             if len(buffer) > echo_bytes:
                 self.stats.bad_frame += 1
+                self._line_end_s += TTY_LATENCY_S  # the rest may follow in another piece
                 junk = describe_junk(buffer, request)
                 raise FrameError(f"{self._name}: {request}: {junk}", bytes(buffer))
             self.stats.no_reply += 1

@@ -1,0 +1,135 @@
+"""The whole chain as child processes: meters, broker, receiver, agent; each can be killed.
+
+Owns one folder with everything the chain writes: ptys' links, state, database, logs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from hil_tests.services.broker import Broker, start_broker
+from hil_tests.services.process import Child, free_port, tied_to_parent
+
+PLANT = Path(__file__).parent / "plant"
+GATEWAY = "qp-demo"
+DAY_MS = 86_400_000
+
+
+class Chain:
+    """The plant of hil_tests/plant, from its meters to the platform's database."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        start_ms: int,
+        day_minutes: float = 6,
+        store: str | None = None,
+        changes: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write the files into `directory`; nothing is started.
+
+        `start_ms` is when the meters begin to count; `changes` replaces texts of the site file.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.database = directory / "platform.db"
+        self.store = store or f"sqlite:///{self.database}"
+        self.site_file = directory / "site.toml"
+        self.status_file = directory / "status.json"
+        self.broker_port = free_port()
+        values = {
+            "DIRECTORY": str(directory),
+            "BROKER_PORT": str(self.broker_port),
+            "ROOF_PORT": str(free_port()),
+            "START_MS": str(start_ms),
+            "DAY_MINUTES": f"{day_minutes:g}",
+            "DAY_SPEED": f"{DAY_MS / 60_000 / day_minutes:g}",
+        }
+        for name in ("site.toml", "sim.toml"):
+            text = Template((PLANT / name).read_text("utf-8")).substitute(values)
+            for before, after in (changes or {}).items():
+                text = text.replace(before, after)
+            (directory / name).write_text(text, "utf-8")
+        self.broker: Broker | None = None
+        self.meters = self._child("meters", ["hil_tests.sim", "run", str(directory / "sim.toml")])
+        broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
+        self.receiver = self._child(
+            "receiver", ["edgeagg", "receive", "--broker", broker_url, "--store", self.store]
+        )
+        self.agent = self._child("agent", ["edgeagg_agent", "run", str(self.site_file)])
+
+    def start(self) -> None:
+        """Start everything, the meters first: an agent does not start without its ports."""
+        self.start_meters()
+        self.broker = start_broker(self.directory, self.broker_port)
+        self.receiver.start()
+        self.agent.start()
+
+    def start_meters(self) -> None:
+        """Start the meters and wait until their ports are there."""
+        links = [self.directory / "switchroom", self.directory / "building"]
+        for link in links:
+            link.unlink(missing_ok=True)
+        self.meters.start()
+        self.meters.wait_ready(lambda: all(link.exists() for link in links))
+
+    def revive(self) -> list[str]:
+        """Start again what has died, as an init system would; return the names."""
+        dead = []
+        if self.broker is not None and not self.broker.running:
+            dead.append("broker")
+            self.broker.start()
+        if not self.meters.running:
+            dead.append("meters")
+            self.start_meters()
+        for name, child in (("receiver", self.receiver), ("agent", self.agent)):
+            if not child.running:
+                dead.append(name)
+                child.start()
+        return dead
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids of what runs."""
+        found = {"broker": self.broker.pid} if self.broker and self.broker.running else {}
+        for name in ("meters", "receiver", "agent"):
+            child: Child = getattr(self, name)
+            if child.running:
+                found[name] = child.pid
+        return found
+
+    def status(self) -> dict[str, Any] | None:
+        """Return what the agent last said of itself."""
+        try:
+            values: dict[str, Any] = json.loads(self.status_file.read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return values
+
+    def stop_agent(self) -> None:
+        """End the agent in order: its last batches are delivered if the platform is there."""
+        self.agent.stop()
+
+    def stop(self) -> None:
+        """End everything, the agent first."""
+        for child in (self.agent, self.receiver, self.meters):
+            if child.running:
+                child.stop()
+        if self.broker is not None:
+            self.broker.kill()
+
+    def kill(self) -> None:
+        """End everything by SIGKILL."""
+        for child in (self.agent, self.receiver, self.meters):
+            child.kill()
+        if self.broker is not None:
+            self.broker.kill()
+
+    def _child(self, name: str, module: Sequence[str]) -> Child:
+        command = [sys.executable, "-m", *module]
+        return Child(tied_to_parent(command), name=name, log=self.directory / f"{name}.log")

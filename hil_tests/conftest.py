@@ -1,0 +1,47 @@
+"""The servers of the bench as fixtures, each on loopback and gone after its test or worker."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hil_tests.services import process
+from hil_tests.services.broker import Broker, start_broker
+from hil_tests.services.database import Postgres, start_postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listens on."""
+    return process.free_port()
+
+
+@pytest.fixture
+def broker(tmp_path: Path, free_port: int) -> Iterator[Broker]:
+    """Run a broker for one test."""
+    running = start_broker(tmp_path, free_port)
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Run one server per worker; a test that stops it must start it again."""
+    running = start_postgres(tmp_path_factory.mktemp("postgres"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def database(postgres: Postgres, request: pytest.FixtureRequest) -> str:
+    """Return the address of an empty database of this test's own."""
+    # PostgreSQL cuts names at 63 bytes, and two parameters of one test may differ behind that.
+    name = re.sub(r"\W+", "_", request.node.name.lower())[:40]
+    return postgres.create_database(f"{name}_{secrets.token_hex(4)}")

@@ -1,0 +1,7 @@
+"""python -m edgeagg."""
+
+import sys
+
+from edgeagg.cli import main
+
+sys.exit(main())
