@@ -206,6 +206,19 @@ def test_a_cancelled_read_leaves_no_reply_for_the_next_one():
     assert requests[1][0] >= reply_end_s + T35_S  # even another unit's request waits for the line
 
 
+def test_a_late_reply_to_a_cancelled_read_is_thrown_away():
+    def script(number, request):
+        return [(0.25 if number == 1 else 0.1, reply(request))]
+
+    async def work(bus, _line):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await bus.read(FIRST)
+        return await outcome(bus, OTHER_ADDRESS), bus.stats.late_replies
+
+    assert play(script, work) == (values(OTHER_ADDRESS), 1)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_no_faulted_transaction_yields_a_wrong_value(seed):
     rng = random.Random(seed)

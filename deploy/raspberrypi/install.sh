@@ -175,7 +175,7 @@ install_files() {
     [ -e "$ROOT$SITE" ] || run install -m 0640 "$HERE/site.toml" "$ROOT$SITE"
     if live; then
         run systemd-sysusers "$SYSUSERS"
-        run systemd-tmpfiles --create "$TMPFILES" # makes /etc/edgeagg 0750 and site.toml 0640, root:edgeagg
+        run systemd-tmpfiles --create "$TMPFILES" # gives /etc/edgeagg to root:edgeagg, site.toml 0640
     fi
 }
 

@@ -258,13 +258,13 @@ class SerialBus:
             if _now_s() >= deadline_s:
                 return buffer, found
             missing = rtu_reply_length(request) - (len(buffer) - skip_echo(buffer, request))
-            asleep = missing - FIFO_BYTES
+            unwatched = missing - FIFO_BYTES
             if found:
                 # A stale reply may have come in front of the true one: see what the line brings.
                 await _sleep_until(_now_s() + self._silence_s(buffer[found.end :], request))
-            elif fresh and asleep > 0:
+            elif fresh and unwatched > 0:
                 # Being woken for every few bytes is most of the cost of a slow line.
-                rest_s = self.timing.frame_us(asleep) / 1e6
+                rest_s = self.timing.frame_us(unwatched) / 1e6
                 await _sleep_until(min(deadline_s, _now_s() + rest_s))
             else:
                 woken = await self._wait_readable(fd, deadline_s)

@@ -1,0 +1,67 @@
+# Two commands matter: make demo, make test. Both fetch what they need first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test rust lint types contracts unit hil format lock wheels clean
+
+SECONDS ?= 0
+PYTHON ?= python3
+JOBS ?= $(shell nproc)
+BIN := .venv/bin
+CARGO := PATH="$$PATH:$$HOME/.cargo/bin" cargo
+CRATE := --manifest-path aggregator-rs/Cargo.toml
+
+help:
+	@echo 'make demo              play a whole site, live, into a database (Ctrl-C ends it; SECONDS=60 by itself)'
+	@echo 'make test              everything that must hold, under 10 minutes'
+	@echo
+	@echo 'make rust lint types contracts unit hil    the parts of make test'
+	@echo 'make format            put Python and Rust into the house form'
+	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
+	@echo 'make wheels            build both distributions into dist/'
+	@echo 'make clean             remove what was built'
+
+setup:
+	@PYTHON=$(PYTHON) tools/bootstrap.sh
+
+demo: setup
+	@$(BIN)/python -m hil_tests.demo --seconds $(SECONDS)
+
+test: lint types contracts rust unit hil
+
+rust: setup
+	$(CARGO) fmt $(CRATE) --check
+	$(CARGO) clippy --quiet --locked $(CRATE) --all-targets --features python -- -D warnings
+	$(CARGO) test --quiet --locked $(CRATE)
+
+lint: setup
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+
+types: setup
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest edgeagg._core
+
+contracts: setup
+	$(BIN)/lint-imports
+
+unit: setup
+	$(BIN)/pytest -q -n $(JOBS) python/tests agent/tests deploy
+
+hil: setup
+	$(BIN)/pytest -q -n $(JOBS) hil_tests
+
+format: setup
+	$(BIN)/ruff check --quiet --fix .
+	$(BIN)/ruff format --quiet .
+	$(CARGO) fmt $(CRATE)
+
+lock: setup
+	tools/lock.sh
+
+wheels: setup
+	rm -rf dist
+	$${UV:-$$(command -v uv || echo .tools/bin/uv)} build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist .
+	$${UV:-$$(command -v uv || echo .tools/bin/uv)} build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist agent
+
+clean:
+	rm -rf .venv .tools .demo dist aggregator-rs/target python/edgeagg/_core*.so
