@@ -143,7 +143,7 @@ async def test_a_read_takes_the_wire_time_of_its_frames_and_of_the_turnaround(
 
 
 async def test_no_byte_arrives_before_its_wire_time_and_few_arrive_together(tmp_path: Path) -> None:
-    line = make_line(tmp_path)
+    line = make_line(tmp_path, baud=2400)
     async with serving(line) as master:
         master.write(READ)
         await master.read(25)
@@ -151,7 +151,7 @@ async def test_no_byte_arrives_before_its_wire_time_and_few_arrive_together(tmp_
     came = 0
     for at_s, piece in pieces:
         came += len(piece)
-        assert at_s * 1e6 >= reply.start_us + came * 11 / 19200 * 1e6 - 1
+        assert at_s * 1e6 >= reply.start_us + came * 11 / 2400 * 1e6 - 1
     assert len(pieces) >= 3
 
 
@@ -160,8 +160,9 @@ async def test_busy_time_is_request_silence_turnaround_and_reply(tmp_path: Path)
     async with serving(line) as master:
         master.write(READ)
         await master.read(25)
-    char_us = 11 / 19200 * 1e6
-    assert line.busy_us == pytest.approx((8 + 3.5 + 25) * char_us + 5000, rel=0.01)
+    request, reply = line.log
+    assert reply.start_us - request.end_us >= line.pace.silence_s * 1e6 + 5000 - 2
+    assert line.busy_us == pytest.approx(reply.end_us - request.start_us, abs=2)
 
 
 async def test_an_unanswered_request_occupies_its_own_time_only(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ async def test_a_master_that_speaks_into_a_reply_destroys_it_and_is_not_heard(
         asked.append(request)
         return REPLY
 
-    line = make_line(tmp_path, answer)
+    line = make_line(tmp_path, answer, baud=2400)
     async with serving(line) as master:
         master.write(READ)
         await master.read(8)

@@ -87,7 +87,8 @@ def test_power_is_constant_within_a_second_of_utc() -> None:
 
 def test_level_one_counts_the_sum_of_level_two_and_the_loss_exactly() -> None:
     workshop, sun, office = leaf("plant", "a"), leaf("pv", "b"), leaf("lighting", "c")
-    floor = above(office, own=load("base", name="d"), loss_ppm=3_000)
+    own = load("base", name="d")
+    floor = above(office, own=own, loss_ppm=3_000)
     incomer = above(workshop, sun, floor)
     rng = Random(7)
     for _ in range(200):
@@ -97,6 +98,11 @@ def test_level_one_counts_the_sum_of_level_two_and_the_loss_exactly() -> None:
         lost = net_uj(incomer.loss, from_ms, to_ms)
         assert net_uj(incomer.active, from_ms, to_ms) == below + lost
         assert lost >= 0
+        assert net_uj(floor.active, from_ms, to_ms) == (
+            net_uj(own, from_ms, to_ms)
+            + net_uj(office.active, from_ms, to_ms)
+            + net_uj(floor.loss, from_ms, to_ms)
+        )
     full_week = (START_MS, START_MS + FAST.period_s * 1000)
     assert net_uj(incomer.loss, *full_week) > 0
 

@@ -148,7 +148,13 @@ def make_bus(config: BusConfig) -> Bus:
         from edgeagg_agent.bus.tcp import TcpBus  # noqa: PLC0415
 
         return TcpBus(name=config.name, host=config.host, port=config.tcp_port)
-    return SerialBus(name=config.name, port=config.port, baud=config.baud, format=config.format)
+    return SerialBus(
+        name=config.name,
+        port=config.port,
+        baud=config.baud,
+        format=config.format,
+        request_gaps_ms={m.unit: m.profile.limits.request_gap_ms for m in config.meters},
+    )
 
 
 def _start(

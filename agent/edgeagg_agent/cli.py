@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    # what it complains of reaches us as errors, which are reported once
+    logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
         return int(options.command(options))
     except ConfigError as error:

@@ -68,23 +68,23 @@ class MeterReader:
         registers: Registers = {}
         reasons: dict[Block, Quality] = {}
         begun_s = self._clock.monotonic_s()
-        self.trouble = ""
+        if not self._is_resting():
+            self.trouble = ""
         ratios_reason = await self._read_ratios()
+        last_reason = Quality.NO_REPLY if self._is_resting() else ratios_reason
         for block in self.meter.blocks:
-            silent = Quality.NO_REPLY in (ratios_reason, *reasons.values())
-            if silent or self._is_resting():
-                reasons[block] = Quality.NO_REPLY
+            if last_reason in _FATAL:
+                reasons[block] = last_reason
                 continue
             try:
                 await self._read(block, registers)
-            except LinkError as error:
-                self._fail(block, reasons, Quality.NO_REPLY, error)
-            except RefusedError as error:
-                self._fail(block, reasons, Quality.REFUSED, error)
-            except FrameError as error:
-                self._fail(block, reasons, Quality.BAD_FRAME, error)
+            except (LinkError, FrameError, RefusedError) as error:
+                last_reason = reasons[block] = _reason(error)
+                self.trouble = str(error)
         self._remember(reasons)
-        decoded = [self._decode(point, registers, reasons, ratios_reason) for point in self._points]
+        decoded = [
+            self._decode(point, registers, reasons, ratios_reason) for point in self.meter.points
+        ]
         return Scan(
             tuple(value for value, _ in decoded),
             bytes(quality for _, quality in decoded),
@@ -92,18 +92,8 @@ class MeterReader:
             self._clock.monotonic_s(),
         )
 
-    @property
-    def _points(self) -> Sequence[Point]:
-        return self.meter.points
-
     def _is_resting(self) -> bool:
         return self._clock.now_ms() < self.state.ask_again_ms
-
-    def _fail(
-        self, block: Block, reasons: dict[Block, Quality], reason: Quality, error: Exception
-    ) -> None:
-        reasons[block] = reason
-        self.trouble = str(error)
 
     def _remember(self, reasons: Mapping[Block, Quality]) -> None:
         state = self.state
@@ -133,25 +123,13 @@ class MeterReader:
                 for ratio in self.meter.profile.ratios
                 if all(place in registers for place in _places(ratio))
             }
-        except LinkError as error:
+        except (LinkError, ProtocolError) as error:
             self.trouble = str(error)
-            return Quality.NO_REPLY
-        except RefusedError as error:
-            self.trouble = str(error)
-            return Quality.REFUSED
-        except FrameError as error:
-            self.trouble = str(error)
-            return Quality.BAD_FRAME
-        except ProtocolError as error:
-            self.trouble = str(error)
-            return Quality.IMPLAUSIBLE
+            return _reason(error)
         state.ratios_at_ms = now_ms
         return Quality.GOOD
 
     async def _read(self, block: Block, registers: Registers) -> Reply:
-        gap_ms = self.meter.profile.limits.request_gap_ms
-        if gap_ms:
-            await self._clock.sleep_ms(gap_ms)
         request = ReadRequest(self.meter.unit, block.function, block.start, block.count)
         reply = await self._bus.read(request)
         for offset, word in enumerate(reply.words):
@@ -251,6 +229,21 @@ class Poller:
             _log.info("meter %s: reads again", reader.meter.name)
         else:
             _log.warning("meter %s: %s %s", reader.meter.name, quality.name.lower(), reader.trouble)
+
+
+# after these the bus holds further questions to the same meter back, which would cost the others
+_FATAL = frozenset({Quality.NO_REPLY, Quality.BAD_FRAME})
+
+
+def _reason(error: LinkError | ProtocolError) -> Quality:
+    match error:
+        case LinkError():
+            return Quality.NO_REPLY
+        case RefusedError():
+            return Quality.REFUSED
+        case FrameError():
+            return Quality.BAD_FRAME
+    return Quality.IMPLAUSIBLE  # a ratio register that holds no ratio
 
 
 def _places(where: Point | Ratio) -> list[tuple[int, int]]:

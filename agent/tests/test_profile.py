@@ -5,7 +5,7 @@ import struct
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagg.errors import ProtocolError
@@ -237,6 +237,7 @@ types = st.sampled_from(["u16", "i16", "u32", "i32", "u64", "i64", "f32", "f64"]
 fractions = st.fractions(Fraction(1, 1000), 1000, max_denominator=1000)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(types, st.binary(min_size=8, max_size=8), fractions, fractions, st.integers(-6, 3))
 def test_every_value_equals_the_rounding_of_exact_fractions(code, data, scale, ratio, exponent):
     count, layout = profile_module.TYPES[code]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hil_tests.sim.loads import UJ_PER_KWH, Series, Week
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _PHASES = ("l1", "l2", "l3")
 _ENERGY = re.compile(r"(active|reactive|apparent)_energy_(import|export|sum|net)(?:_(l[123]))?")
@@ -44,12 +44,20 @@ class Node:
         self._tan_phi_permille = tan_phi_permille
         self._children = tuple(children)
         self._loss_ppm = loss_ppm
-        flows = [child.active.power_mw_table for child in children]
-        below = [sum(powers) for powers in zip(*flows, strict=True)] or [0] * week.period_s
-        self.loss = Series(week, (abs(power) * loss_ppm // 1_000_000 for power in below))
-        own_mw = own.power_mw_table if own is not None else [0] * week.period_s
-        total = map(sum, zip(own_mw, below, self.loss.power_mw_table, strict=True))
-        self.active: Series = Series(week, total)
+        if own is not None and not children:
+            self.active = own
+        else:
+            own_mw = own.power_mw_table if own is not None else [0] * week.period_s
+            total = (
+                mw + below + self._lost_mw(below)
+                for mw, below in zip(own_mw, self._below_mw(), strict=True)
+            )
+            self.active = Series(week, total)
+
+    @cached_property
+    def loss(self) -> Series:
+        """Power lost between this meter and those below it, in whole milliwatts."""
+        return Series(self._week, map(self._lost_mw, self._below_mw()))
 
     @cached_property
     def reactive(self) -> Series:
@@ -58,6 +66,16 @@ class Node:
         own_mvar = (power * self._tan_phi_permille // 1000 for power in own)
         flows = [child.reactive.power_mw_table for child in self._children]
         return Series(self._week, map(sum, zip(own_mvar, *flows, strict=True)))
+
+    def _below_mw(self) -> Iterable[int]:
+        if not self._children:
+            return [0] * self._week.period_s
+        return map(
+            sum, zip(*(child.active.power_mw_table for child in self._children), strict=True)
+        )
+
+    def _lost_mw(self, below_mw: int) -> int:
+        return abs(below_mw) * self._loss_ppm // 1_000_000
 
     def reactive_mvar(self, t_ms: int) -> int:
         """Return the reactive power at `t_ms` without building the whole week."""

@@ -114,9 +114,7 @@ def run(history: History) -> tuple[dict[int, dict[int, list[WindowRow]]], list[S
 def push(aggregator: _core.Aggregator, event: Slot | Gap) -> int:
     """Take the event in and return its time."""
     if isinstance(event, Gap):
-        aggregator.push_gap(
-            0, event.first_due_ms, event.last_due_ms, event.slots, Quality.NO_REPLY
-        )
+        aggregator.push_gap(0, event.first_due_ms, event.last_due_ms, event.slots, Quality.NO_REPLY)
         return event.last_due_ms
     aggregator.push_row(0, event.due_ms, event.at_ms, event.values, event.qualities)
     return event.at_ms

@@ -66,9 +66,7 @@ def data_batch(sequence: int, *, voltage: int = 2_301) -> Batch:
 
 
 def lost_batch(sequence: int) -> Batch:
-    return Batch(
-        GATEWAY, EPOCH, sequence, BatchKind.LOST, CATALOGUE.hash, EPOCH + sequence, 0, b""
-    )
+    return Batch(GATEWAY, EPOCH, sequence, BatchKind.LOST, CATALOGUE.hash, EPOCH + sequence, 0, b"")
 
 
 def message(batch: Batch) -> Message:

@@ -37,7 +37,7 @@ from edgeagg_agent.protocol.modbus import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-LATE_MIN_S = 0.5  # meters were seen to answer this long after a time-out of 300 ms
+LATE_MIN_S = 0.5  # a reply later than this behind its deadline is beyond what we guard against
 REOPEN_S = 1.0  # a vanished port is looked for this often, so that nothing spins
 SPIKE_BYTES_MAX = 2
 FIFO_BYTES = 8  # a Raspberry Pi's UART hands bytes over when its FIFO is half full

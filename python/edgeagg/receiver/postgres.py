@@ -29,6 +29,7 @@ from edgeagg.receiver.store import (
 )
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
+_ADDRESS = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _SCHEMA_LOCK = 0x65646765_61676700  # "edgeagg": any number that nobody else takes
 _CONNECTIONS_MAX = 4
 _CONNECT_TIMEOUT_S = 10
@@ -49,7 +50,7 @@ class PostgresStore:
 
     @staticmethod
     async def open(url: str) -> PostgresStore:
-        """Connect to postgresql://USER@HOST/DATABASE and make its tables."""
+        """Connect to the database at `url` and make its tables."""
         pool = await asyncpg.create_pool(
             url,
             # connections are made when they are needed, here and after every loss
@@ -64,6 +65,10 @@ class PostgresStore:
                 # CREATE ... IF NOT EXISTS fails when two sessions run it at the same moment
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
                 await connection.execute(_SCHEMA.read_text(encoding="utf-8"))
+        except ValueError:
+            pool.terminate()
+            # asyncpg's own words may quote the password when the address is cut in the wrong place
+            raise StoreError(f"PostgreSQL: the address is none; write {_ADDRESS}") from None
         except BaseException:
             pool.terminate()
             raise

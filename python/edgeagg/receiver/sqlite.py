@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgeagg.receiver.store import (
 T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("sqlite.sql")
+_BUSY_TIMEOUT_S = 30
 
 
 class SqliteStore:
@@ -232,15 +234,29 @@ def _connect(path: str) -> sqlite3.Connection:
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            path, check_same_thread=False, isolation_level=None, timeout=30
+            path, check_same_thread=False, isolation_level=None, timeout=_BUSY_TIMEOUT_S
         )
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         # a receipt is sent after the commit, so the commit must survive a power cut
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open {path}: {error}") from error
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # while somebody else switches the same new file, SQLite refuses at once, whatever the timeout
+    deadline_s = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _plain(value: object) -> object:
