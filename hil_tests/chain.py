@@ -53,8 +53,8 @@ class Chain:
         }
         for name in ("site.toml", "sim.toml"):
             text = Template((PLANT / name).read_text("utf-8")).substitute(values)
-            for before, after in (changes or {}).items():
-                text = text.replace(before, after)
+            if name == "site.toml":
+                text = _changed(text, changes or {})
             (directory / name).write_text(text, "utf-8")
         self.broker: Broker | None = None
         self.meters = self._child("meters", ["hil_tests.sim", "run", str(directory / "sim.toml")])
@@ -133,3 +133,11 @@ class Chain:
     def _child(self, name: str, module: Sequence[str]) -> Child:
         command = [sys.executable, "-m", *module]
         return Child(tied_to_parent(command), name=name, log=self.directory / f"{name}.log")
+
+
+def _changed(text: str, changes: Mapping[str, str]) -> str:
+    for before, after in changes.items():
+        if before not in text:
+            raise ValueError(f"the plant's site file has no {before!r} to change")
+        text = text.replace(before, after)
+    return text

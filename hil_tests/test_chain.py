@@ -30,7 +30,10 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
     def start(store: str | None = None) -> Chain:
         chain = Chain(
-            tmp_path / "chain", start_ms=time.time_ns() // 1_000_000 - 3_600_000, store=store
+            tmp_path / "chain",
+            start_ms=time.time_ns() // 1_000_000 - 3_600_000,
+            store=store,
+            changes={'flush = "10s"': 'flush = "2s"'},
         )
         chains.append(chain)
         chain.start()

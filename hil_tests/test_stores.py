@@ -18,6 +18,7 @@ from edgeagg import _core, content
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
+from edgeagg.receiver import postgres as postgres_module
 from edgeagg.receiver.postgres import PostgresStore
 from edgeagg.receiver.store import (
     Delivery,
@@ -427,6 +428,21 @@ async def test_receivers_that_commit_the_same_at_once_store_it_once(engine: Engi
         await each.close()
 
 
+async def test_two_receivers_with_the_same_rows_in_opposite_order_do_not_block_each_other(
+    engine: Engine,
+) -> None:
+    # a gateway restored from an old image sends old slots again, in a new epoch
+    one, other = await open_store(engine.url), await open_store(engine.url)
+    await one.commit([catalogue_of()])
+    up = [data_of(sequence) for sequence in range(2, 80)]
+    down = [data_of(sequence, epoch=EPOCH + 1) for sequence in range(79, 1, -1)]
+    for outcomes in await asyncio.gather(one.commit(up), other.commit(down)):
+        assert outcomes == [NEW] * 78
+    assert [count.rows for count in await one.slots(GATEWAY)] == [78 * 20, 78 * 19]
+    await one.close()
+    await other.close()
+
+
 async def until_it_works(store: Store, deliveries: Sequence[Delivery]) -> tuple[int, list[Outcome]]:
     """Commit as the receiver does: again while the store refuses; return the refusals, too."""
     for refusals in range(10):
@@ -472,23 +488,76 @@ async def test_a_server_restarted_unseen_costs_one_refusal_at_most(
     assert outcomes == [NEW]
 
 
-async def test_a_server_killed_within_a_commit_stores_each_batch_once(
-    doomed: Postgres, doomed_store: PostgresStore
+async def test_a_server_killed_within_a_commit_keeps_nothing_of_it(
+    doomed: Postgres, doomed_url: str, doomed_store: PostgresStore
 ) -> None:
     await doomed_store.commit([catalogue_of()])
-    deliveries = [data_of(sequence) for sequence in range(2, 30)]
+    before = await postgres_engine(doomed_url).dump()
+    deliveries = [data_of(sequence) for sequence in range(2, 10)]
+    in_the_way = await asyncpg.connect(doomed_url)
+    await in_the_way.execute("BEGIN; LOCK TABLE gaps")
     under_way = asyncio.create_task(doomed_store.commit(deliveries))
-    await asyncio.sleep(0.01)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while not await in_the_way.fetchval(waiting):
+        pass
     doomed.kill()
     try:
         with pytest.raises(StoreError):
             await under_way
     finally:
+        in_the_way.terminate()
         doomed.restart()
+    assert await postgres_engine(doomed_url).dump() == before
     _, outcomes = await until_it_works(doomed_store, deliveries)
-    assert len(set(outcomes)) == 1, "all of the commit, or nothing"
-    assert await doomed_store.progress(GATEWAY, EPOCH) == Progress(29, ())
-    assert [count.rows for count in await doomed_store.slots(GATEWAY)] == [28 * 20, 28 * 19]
+    assert outcomes == [NEW] * len(deliveries)
+
+
+class Cable:
+    """A way to the server that can be cut: what goes over the connections of then is swallowed."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._cut = asyncio.Event()
+
+    def cut(self) -> None:
+        """Cut it for the connections there are; new ones find a new cable."""
+        self._cut.set()
+        self._cut = asyncio.Event()
+
+    async def carry(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        cut = self._cut
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._pass_on(client, to_server, cut))
+                tasks.create_task(self._pass_on(server, to_client, cut))
+        finally:
+            to_server.close()
+            to_client.close()
+
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: asyncio.Event
+    ) -> None:
+        while data := await source.read(65_536):
+            if not cut.is_set():
+                sink.write(data)
+        sink.close()
+
+
+async def test_a_server_that_went_without_a_word_costs_one_time_out_not_one_for_each_connection(
+    doomed: Postgres, doomed_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_module, "_COMMAND_TIMEOUT_S", 0.3)
+    cable = Cable(doomed.port)
+    async with await asyncio.start_server(cable.carry, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        store = await PostgresStore.open(doomed_url.replace(f":{doomed.port}/", f":{port}/"))
+        await asyncio.gather(*(store.streams() for _ in range(4)))
+        cable.cut()
+        refusals, outcomes = await until_it_works(store, [catalogue_of()])
+        assert (refusals, outcomes) == (1, [NEW])
+        await store.close()
 
 
 async def test_a_commit_is_synchronous_in_a_database_that_is_set_not_to_be(

@@ -8,7 +8,7 @@ the others little and is seen again soon; the slots in between are `no_reply` wi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 

@@ -176,7 +176,7 @@ class PostgresStore:
                 async with self._pool.acquire() as connection:
                     yield connection
             except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-                # when one connection is lost the idle ones are too, without knowing it yet
+                # the idle connections may be lost as well, and each would cost its own time-out
                 await self._pool.expire_connections()
                 raise
 
