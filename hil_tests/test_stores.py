@@ -428,17 +428,29 @@ async def test_receivers_that_commit_the_same_at_once_store_it_once(engine: Engi
         await each.close()
 
 
+async def waiting(server: asyncpg.Connection, *, sessions: int) -> None:
+    """Return when so many sessions wait for a lock."""
+    while await server.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < sessions:
+        pass
+
+
 async def test_two_receivers_with_the_same_rows_in_opposite_order_do_not_block_each_other(
-    engine: Engine,
+    database: str,
 ) -> None:
     # a gateway restored from an old image sends old slots again, in a new epoch
-    one, other = await open_store(engine.url), await open_store(engine.url)
-    await one.commit([catalogue_of()])
+    one, other = await PostgresStore.open(database), await PostgresStore.open(database)
+    await one.commit([catalogue_of(), data_of(1)])
     up = [data_of(sequence) for sequence in range(2, 80)]
     down = [data_of(sequence, epoch=EPOCH + 1) for sequence in range(79, 1, -1)]
-    for outcomes in await asyncio.gather(one.commit(up), other.commit(down)):
-        assert outcomes == [NEW] * 78
-    assert [count.rows for count in await one.slots(GATEWAY)] == [78 * 20, 78 * 19]
+    gate = await asyncpg.connect(database)
+    await gate.execute("BEGIN; LOCK TABLE readings")
+    async with asyncio.TaskGroup() as tasks:
+        commits = [tasks.create_task(one.commit(up)), tasks.create_task(other.commit(down))]
+        await waiting(gate, sessions=2)
+        await gate.execute("COMMIT")
+    for commit in commits:
+        assert commit.result() == [NEW] * 78
+    await gate.close()
     await one.close()
     await other.close()
 
@@ -497,9 +509,7 @@ async def test_a_server_killed_within_a_commit_keeps_nothing_of_it(
     in_the_way = await asyncpg.connect(doomed_url)
     await in_the_way.execute("BEGIN; LOCK TABLE gaps")
     under_way = asyncio.create_task(doomed_store.commit(deliveries))
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    while not await in_the_way.fetchval(waiting):
-        pass
+    await waiting(in_the_way, sessions=1)
     doomed.kill()
     try:
         with pytest.raises(StoreError):

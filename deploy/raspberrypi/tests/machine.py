@@ -100,9 +100,9 @@ class Machine:
             self._enter,
             "set -e\n"
             "for folder in etc opt usr/local/bin var/lib; do\n"
-            f"  mkdir -p {box}/upper/$folder {box}/work/$folder\n"
+            f"  mkdir -p {box}/upper/$folder {box}/scratch/$folder\n"
             f"  mount -t overlay overlay -o lowerdir=/$folder,upperdir={box}/upper/$folder,"
-            f"workdir={box}/work/$folder,userxattr /$folder\n"
+            f"workdir={box}/scratch/$folder,userxattr /$folder\n"
             "done\n"
             "mount -t tmpfs tmpfs /run\n"
             "mkdir -p /run/systemd/system\n"
