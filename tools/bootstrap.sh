@@ -14,6 +14,9 @@ command -v "$PYTHON" >/dev/null || fail "no $PYTHON found. Install Python 3.11 o
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "$("$PYTHON" --version) is too old: 3.11 or newer is needed. Name another one with PYTHON=python3.12 make …"
 
+# Behind a company's proxy only the system knows the proxy's certificate.
+if [ -e /etc/ssl/certs/ca-certificates.crt ]; then export UV_SYSTEM_CERTS=1; fi
+
 find_uv() {
     if command -v uv >/dev/null; then UV=uv; return; fi
     if [ ! -x .tools/bin/uv ]; then
@@ -32,7 +35,7 @@ find_uv() {
 # The crate builds on 1.85 (its rust-version), so a distribution's own compiler will do.
 rust_is_new_enough() {
     command -v cargo >/dev/null && command -v rustc >/dev/null &&
-        rustc --version | awk '{split($2, v, "."); exit !(v[1] > 1 || v[2] >= 85)}'
+        rustc --version 2>/dev/null | awk '{split($2, v, "."); exit !(v[1] > 1 || v[2] >= 85)}'
 }
 
 find_rust() {
