@@ -7,8 +7,6 @@ SECONDS ?= 0
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
-CARGO := PATH="$$PATH:$$HOME/.cargo/bin" cargo
-CRATE := --manifest-path aggregator-rs/Cargo.toml
 
 help:
 	@echo 'make demo              play a whole site, live, into a database (Ctrl-C ends it; SECONDS=60 by itself)'
@@ -29,9 +27,7 @@ demo: setup
 test: lint types contracts rust unit hil
 
 rust: setup
-	$(CARGO) fmt $(CRATE) --check
-	$(CARGO) clippy --quiet --locked $(CRATE) --all-targets --features python -- -D warnings
-	$(CARGO) test --quiet --locked $(CRATE)
+	tools/check-rust.sh
 
 lint: setup
 	$(BIN)/ruff check --quiet .
@@ -53,7 +49,7 @@ hil: setup
 format: setup
 	$(BIN)/ruff check --quiet --fix .
 	$(BIN)/ruff format --quiet .
-	$(CARGO) fmt $(CRATE)
+	. tools/rust-env.sh && cargo fmt --manifest-path aggregator-rs/Cargo.toml
 
 lock: setup
 	tools/lock.sh

@@ -183,22 +183,23 @@ def _numbers(status: dict[str, Any]) -> Table:
         str(batches["head"]),
         str(to["receipted"]),
         str(to["waiting"]),
+        str(to["resent"]),
         f"{each:.2f}",
     )
     return table
 
 
 def _tree(found: Audit) -> Table:
-    table = Table("meter", "tier", "net kWh", "= meters below", "kWh", "+ gap kWh", "gap")
+    table = Table("meter", "tier", "net kWh", "meters below kWh", "gap kWh", "gap")
     for node in found.nodes:
         share = "" if node.gap_share is None else f"{node.gap_share:.1%}"
+        known = bool(node.children)
         table.add_row(
-            node.meter,
+            "  " * node.depth + node.meter,
             str(node.tier),
             _kwh(node.net_kwh),
-            ", ".join(node.children),
-            _kwh(node.children_kwh),
-            _kwh(node.gap_kwh),
+            _kwh(node.children_kwh) if known else "",
+            _kwh(node.gap_kwh) if known else "",
             share,
         )
     return table

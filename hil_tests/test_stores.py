@@ -383,6 +383,19 @@ async def test_a_group_of_512_points_with_long_names_finds_its_rows(store: Store
     assert before == StoredRow(EPOCH, points, (5,) * 512)
 
 
+async def test_a_meter_whose_points_change_gets_a_new_group(store: Store) -> None:
+    older = content.ReadingRow(INCOMER, EPOCH, EPOCH, (1, 2), (0, 0))
+    changed = dataclasses.replace(INCOMER, points=(ENERGY,))
+    newer = content.ReadingRow(changed, EPOCH, EPOCH + 5, (3,), (0,))
+    rows = content.Content((older, newer), (), ())
+    await store.commit([dataclasses.replace(data_of(2), content=rows)])
+    assert [count.points for count in await store.slots(GATEWAY)] == [2, 1]
+    assert await store.bracket(GATEWAY, "incomer", EPOCH + 1) == (
+        StoredRow(EPOCH, (VOLTAGE, ENERGY), (1, 2)),
+        StoredRow(EPOCH + 5, (ENERGY,), (3,)),
+    )
+
+
 async def test_a_refused_message_is_kept_once_whatever_is_in_it(
     engine: Engine, store: Store
 ) -> None:
@@ -443,11 +456,16 @@ async def test_two_receivers_with_the_same_rows_in_opposite_order_do_not_block_e
     up = [data_of(sequence) for sequence in range(2, 80)]
     down = [data_of(sequence, epoch=EPOCH + 1) for sequence in range(79, 1, -1)]
     gate = await asyncpg.connect(database)
-    await gate.execute("BEGIN; LOCK TABLE readings")
+    # both reach the slot in the middle before either can pass it
+    middle_ms = data_of(40).batch.cut_at_ms - 10_000
+    await gate.execute(
+        f"BEGIN; INSERT INTO readings SELECT id, {middle_ms}, 0, '{{}}' FROM groups"
+        " WHERE meter = 'incomer'"
+    )
     async with asyncio.TaskGroup() as tasks:
         commits = [tasks.create_task(one.commit(up)), tasks.create_task(other.commit(down))]
         await waiting(gate, sessions=2)
-        await gate.execute("COMMIT")
+        await gate.execute("ROLLBACK")
     for commit in commits:
         assert commit.result() == [NEW] * 78
     await gate.close()

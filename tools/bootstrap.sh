@@ -32,20 +32,21 @@ find_uv() {
     UV=.tools/bin/uv
 }
 
-# The crate builds on 1.85 (its rust-version), so a distribution's own compiler will do.
-rust_is_new_enough() {
-    command -v cargo >/dev/null && command -v rustc >/dev/null &&
-        rustc --version 2>/dev/null | awk '{split($2, v, "."); exit !(v[1] > 1 || v[2] >= 85)}'
-}
-
 find_rust() {
-    PATH="$PATH:$HOME/.cargo/bin"
+    command -v cc >/dev/null || fail "no C compiler found, which Rust needs to link. Install one (Debian: apt install gcc) and run this again."
+    . tools/rust-env.sh
     rust_is_new_enough && return
     mkdir -p .tools
     step "a Rust toolchain (into the user's cache)"
     if "$UV" tool run --quiet --from 'puccinialin>=0.1' puccinialize --info-json .tools/rust.json >/dev/null 2>&1; then
-        PATH=$("$PYTHON" -c 'import json; print(json.load(open(".tools/rust.json"))["env"].get("PATH", ""))'):$PATH
+        "$PYTHON" - .tools/rust.json > .tools/rust.env <<'PYTHON'
+import json, shlex, sys
+for name, value in json.load(open(sys.argv[1]))["env"].items():
+    print(f"export {name}={shlex.quote(value)}")
+PYTHON
+        . tools/rust-env.sh
         rust_is_new_enough && return
+        rm -f .tools/rust.env
     fi
     fail "no Rust 1.85 or newer found and none could be fetched. Install one (Debian 13: apt install cargo; Debian 12: apt install cargo-web rustc-web; elsewhere: rustup) and run this again."
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from edgeagg.errors import FrameError, LinkError, ProtocolError, RefusedError
-from edgeagg.model import Quality
+from edgeagg.model import Kind, Quality
 from edgeagg_agent.bus import Bus, ReadRequest, Reply
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.config import Meter
@@ -46,7 +46,11 @@ class MeterState:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one read of a meter gave; times in seconds of the event loop's clock."""
+    """What one read of a meter gave, and when, in seconds of the event loop's clock.
+
+    The times are those of the reads that fetched the totalisers, since energy is billed by time;
+    those of the whole scan where there is none or it failed.
+    """
 
     values: tuple[int | None, ...]
     qualities: bytes
@@ -68,6 +72,7 @@ class MeterReader:
         registers: Registers = {}
         reasons: dict[Block, Quality] = {}
         begun_s = self._clock.monotonic_s()
+        billed: list[Reply] = []
         if not self._is_resting():
             self.trouble = ""
         ratios_reason = await self._read_ratios()
@@ -77,10 +82,13 @@ class MeterReader:
                 reasons[block] = last_reason
                 continue
             try:
-                await self._read(block, registers)
+                reply = await self._read(block, registers)
             except (LinkError, FrameError, RefusedError) as error:
                 last_reason = reasons[block] = _reason(error)
                 self.trouble = str(error)
+                continue
+            if any(_holds(block, p) for p in self.meter.points if p.kind is Kind.TOTALISER):
+                billed.append(reply)
         self._remember(reasons)
         decoded = [
             self._decode(point, registers, reasons, ratios_reason) for point in self.meter.points
@@ -88,8 +96,8 @@ class MeterReader:
         return Scan(
             tuple(value for value, _ in decoded),
             bytes(quality for _, quality in decoded),
-            begun_s,
-            self._clock.monotonic_s(),
+            min((reply.sent_s for reply in billed), default=begun_s),
+            max((reply.received_s for reply in billed), default=self._clock.monotonic_s()),
         )
 
     def _is_resting(self) -> bool:
@@ -144,7 +152,7 @@ class MeterReader:
         ratios_reason: Quality,
     ) -> tuple[int | None, Quality]:
         for block, reason in reasons.items():
-            if block.function == point.function and block.start <= point.register < block.end:
+            if _holds(block, point):
                 return None, reason
         if point.ratios and ratios_reason is not Quality.GOOD:
             return None, ratios_reason
@@ -209,7 +217,7 @@ class Poller:
             )
         reader = self.readers[slot.group]
         scan = await reader.scan()
-        # the readings are those of the middle of the scan
+        # a value is as old as the middle of the read that fetched it
         age_s = self._clock.monotonic_s() - (scan.sent_s + scan.received_s) / 2
         self._recorder.row(
             slot.group,
@@ -244,6 +252,10 @@ def _reason(error: LinkError | ProtocolError) -> Quality:
         case FrameError():
             return Quality.BAD_FRAME
     return Quality.IMPLAUSIBLE  # a ratio register that holds no ratio
+
+
+def _holds(block: Block, point: Point) -> bool:
+    return block.function == point.function and block.start <= point.register < block.end
 
 
 def _places(where: Point | Ratio) -> list[tuple[int, int]]:

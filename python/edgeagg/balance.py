@@ -16,10 +16,14 @@ from edgeagg.model import MeterInfo
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One meter with meters below it; energies in kWh over one interval, None when not known."""
+    """One meter; energies in kWh over one interval, None when not known.
+
+    `depth` counts the meters above it. A meter without children has neither a sum nor a gap.
+    """
 
     meter: str
     tier: int
+    depth: int
     net_kwh: Fraction | None
     children: tuple[str, ...]
     children_kwh: Fraction | None
@@ -42,14 +46,36 @@ class Node:
 def balance(
     meters: Sequence[MeterInfo], net_kwh: Mapping[str, Fraction | None]
 ) -> tuple[Node, ...]:
-    """Balance every meter that has meters below it, the lowest tier number first."""
-    nodes = []
-    for meter in sorted(meters, key=lambda meter: meter.tier):
-        children = tuple(other.name for other in meters if other.parent == meter.name)
-        if not children:
-            continue
-        energies = [net_kwh.get(child) for child in children]
+    """Return every meter, each followed by the meters below it.
+
+    Raises ValueError when the parents form a circle or name a meter that is not there.
+    """
+    below: dict[str, list[MeterInfo]] = {meter.name: [] for meter in meters}
+    for meter in meters:
+        if meter.parent:
+            if meter.parent not in below:
+                raise ValueError(f"meter {meter.name}: no meter {meter.parent!r} above it")
+            below[meter.parent].append(meter)
+    nodes: list[Node] = []
+    waiting = [(meter, 0) for meter in reversed(meters) if not meter.parent]
+    while waiting:
+        meter, depth = waiting.pop()
+        children = below[meter.name]
+        energies = [net_kwh.get(child.name) for child in children]
         known = [energy for energy in energies if energy is not None]
-        total = sum(known, Fraction(0)) if len(known) == len(children) else None
-        nodes.append(Node(meter.name, meter.tier, net_kwh.get(meter.name), children, total))
+        whole = bool(children) and len(known) == len(children)
+        nodes.append(
+            Node(
+                meter.name,
+                meter.tier,
+                depth,
+                net_kwh.get(meter.name),
+                tuple(child.name for child in children),
+                sum(known, Fraction(0)) if whole else None,
+            )
+        )
+        waiting += [(child, depth + 1) for child in reversed(children)]
+    if len(nodes) < len(meters):
+        circle = sorted(set(below) - {node.meter for node in nodes})
+        raise ValueError(f"meters {', '.join(circle)} stand below each other in a circle")
     return tuple(nodes)

@@ -132,6 +132,8 @@ def report(found: Audit) -> str:
     )
     lines = [f"{found.gateway}: {'whole' if found.is_whole else 'NOT WHOLE'}", slots, batches]
     for node in found.nodes:
+        if not node.children:
+            continue
         if node.net_kwh is None or node.children_kwh is None or node.gap_kwh is None:
             lines.append(f"  {node.meter} (tier {node.tier}): not enough readings to balance")
             continue

@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from edgeagg.balance import Node, balance
+from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, PointInfo
 from edgeagg.receiver.store import SlotCount, Store, StoredRow, StreamStatus
 
@@ -102,6 +103,7 @@ class Audit:
                 {
                     "meter": node.meter,
                     "tier": node.tier,
+                    "depth": node.depth,
                     "net_kwh": _rounded(node.net_kwh),
                     "children": list(node.children),
                     "children_kwh": _rounded(node.children_kwh),
@@ -153,7 +155,10 @@ async def _nodes(
         opening = await _register(store, gateway, meter.name, from_ms)
         closing = await _register(store, gateway, meter.name, to_ms)
         net[meter.name] = None if opening is None or closing is None else closing - opening
-    return balance(catalogue.meters, net)
+    try:
+        return balance(catalogue.meters, net)
+    except ValueError as error:
+        raise FormatError(f"the catalogue of {gateway}: {error}") from None
 
 
 async def _register(store: Store, gateway: str, meter: str, at_ms: int) -> Fraction | None:

@@ -1,0 +1,158 @@
+"""What the agent's upper half is tested with: time that does not wait, a bus that follows a script,
+a recorder that only listens, and a site file that is right until a test changes it."""
+
+from pathlib import Path
+
+from edgeagg.errors import EdgeaggError
+from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
+from edgeagg_agent.bus import BusStats, Reply
+
+GATEWAY = "qp-0001"
+START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
+VOLTAGE = PointInfo("voltage_l1", "V", -1, Kind.GAUGE)
+ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
+
+SITE = """
+[site]
+gateway = "qp-0001"
+name = "Example plant"
+
+[state]
+directory = "DIRECTORY/state"
+
+[status]
+file = "DIRECTORY/status.json"
+
+[[destination]]
+name = "platform"
+broker = "mqtt://127.0.0.1:1883"
+
+[[bus]]
+name = "switchroom"
+port = "/dev/none-a"
+baud = 9600
+format = "8E1"
+
+[[bus.meter]]
+name = "incomer"
+unit = 1
+profile = "eastron-sdm630"
+period = "2s"
+tier = 1
+
+[[bus.meter]]
+name = "workshop"
+unit = 2
+profile = "eastron-sdm630"
+period = "2s"
+tier = 2
+parent = "incomer"
+
+[[bus]]
+name = "roof"
+tcp = "127.0.0.1:502"
+
+[[bus.meter]]
+name = "pv"
+unit = 1
+profile = "sunspec-meter-213"
+period = "1s"
+tier = 2
+parent = "incomer"
+"""
+
+
+def write_site(folder: Path, *changes: tuple[str, str], text: str = SITE) -> Path:
+    """Write the site file, every (old, new) of `changes` made where `old` stands first."""
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    file = folder / "site.toml"
+    file.write_text(text.replace("DIRECTORY", str(folder)), encoding="utf-8")
+    return file
+
+
+def catalogue(*meters: tuple[str, int], site: str = "plant", windows=(5_000, 10_000)) -> Catalogue:
+    """Return one for meters given as (name, period_ms), each with a gauge and a totaliser."""
+    return Catalogue(
+        site,
+        tuple(MeterInfo(name, "eastron-sdm630", 1, "", "") for name, _ in meters),
+        tuple(Group(name, period_ms, (VOLTAGE, ENERGY)) for name, period_ms in meters),
+        windows,
+    )
+
+
+class TimeIsUpError(Exception):
+    """The end of a test in fake time."""
+
+
+class FakeClock:
+    """Stands still until somebody sleeps, or a test lets time pass."""
+
+    def __init__(self, now_ms=START_MS, *, lasts_ms=None):
+        self.slept_ms = []
+        self._now_ms = now_ms
+        self._elapsed_ms = 0
+        self._lasts_ms = lasts_ms
+
+    def now_ms(self):
+        return self._now_ms
+
+    def monotonic_s(self):
+        return self._elapsed_ms / 1000
+
+    async def sleep_ms(self, duration_ms):
+        self.slept_ms.append(duration_ms)
+        self.pass_ms(duration_ms)
+
+    def pass_ms(self, duration_ms):
+        self._now_ms += duration_ms
+        self._elapsed_ms += duration_ms
+        if self._lasts_ms is not None and self._elapsed_ms >= self._lasts_ms:
+            raise TimeIsUpError
+
+    def step_ms(self, step_ms):
+        """Set the wall clock; the monotonic one goes on as before."""
+        self._now_ms += step_ms
+
+
+class FakeBus:
+    """Answers with `script(request)`: words, or an error to raise; each takes `took_ms`."""
+
+    def __init__(self, clock, script, *, took_ms=20):
+        self.stats = BusStats()
+        self.asked = []  # (when, request)
+        self.is_closed = False
+        self.script = script
+        self._clock, self._took_ms = clock, took_ms
+
+    async def read(self, request):
+        sent_s = self._clock.monotonic_s()
+        self.asked.append((self._clock.now_ms(), request))
+        self._clock.pass_ms(self._took_ms)
+        answer = self.script(request)
+        if isinstance(answer, EdgeaggError):
+            raise answer
+        assert len(answer) == request.count
+        return Reply(tuple(answer), sent_s, self._clock.monotonic_s())
+
+    async def close(self):
+        self.is_closed = True
+
+
+class FakeRecorder:
+    """Keeps what it is told."""
+
+    def __init__(self, last_due_ms=None):
+        self.rows = []  # (group, due_ms, at_ms, values, qualities)
+        self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
+        self._last_due_ms = last_due_ms or {}
+
+    def last_due_ms(self, group):
+        return self._last_due_ms.get(group)
+
+    def row(self, group, *, due_ms, at_ms, values, qualities):
+        self.rows.append((group, due_ms, at_ms, values, tuple(qualities)))
+
+    def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
+        self.gaps.append((group, first_due_ms, last_due_ms, slots, reason))
