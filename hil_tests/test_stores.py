@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import random
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
-from edgeagg import _core, content
-from edgeagg.batch import Batch, BatchKind
+from edgeagg import content
 from edgeagg.errors import StoreError
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
-from edgeagg.receiver import postgres as postgres_module
-from edgeagg.receiver.postgres import PostgresStore
+from edgeagg.model import Group, Kind, PointInfo
 from edgeagg.receiver.store import (
     Delivery,
     Outcome,
@@ -30,76 +24,23 @@ from edgeagg.receiver.store import (
     StreamStatus,
     open_store,
 )
-from hil_tests.services.database import Postgres, start_postgres
-
-GATEWAY = "qp-0001"
-OTHER_GATEWAY = "qp-0002"
-EPOCH = 1_790_000_000_000  # a multiple of 10 s: 2026-09-21T14:13:20Z
-SLOTS = 20  # of each group in one batch, one a second
-NEW, AGAIN, CONFLICT = Outcome.NEW, Outcome.AGAIN, Outcome.CONFLICT
-
-VOLTAGE = PointInfo("voltage_l1", "V", -1, Kind.GAUGE)
-ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
-INCOMER = Group("incomer", 1_000, (VOLTAGE, ENERGY))
-PV = Group("pv", 1_000, (ENERGY,))
-CATALOGUE = Catalogue(
-    "青浦",
-    (
-        MeterInfo("incomer", "acrel-adl400", 1, "", ""),
-        MeterInfo("pv", "sunspec-meter-213", 2, "incomer", ""),
-    ),
-    (INCOMER, PV),
-    (10_000,),
+from hil_tests.deliveries import (
+    CATALOGUE,
+    ENERGY,
+    EPOCH,
+    GATEWAY,
+    INCOMER,
+    OTHER_GATEWAY,
+    VOLTAGE,
+    Engine,
+    catalogue_of,
+    data_of,
+    lost,
+    postgres_engine,
+    sqlite_engine,
 )
-TABLES = ("streams", "batches", "catalogues", "groups", "readings", "windows", "gaps", "quarantine")
 
-
-class Engine:
-    """A database as its owner sees it, beside the store under test."""
-
-    def __init__(self, url: str, sabotage: str, repair: str) -> None:
-        self.url = url
-        self.sabotage = sabotage
-        self.repair = repair
-
-    async def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run SQL over a connection of its own."""
-        if self.url.startswith("sqlite"):
-            with sqlite3.connect(self.url.removeprefix("sqlite:///")) as connection:
-                found = connection.executescript if ";" in statement else connection.execute
-                result = [tuple(row) for row in found(statement)]
-            connection.close()
-            return result
-        server = await asyncpg.connect(self.url)
-        try:
-            if ";" in statement:
-                await server.execute(statement)
-                return []
-            return [tuple(row) for row in await server.fetch(statement)]
-        finally:
-            await server.close()
-
-    async def dump(self) -> dict[str, set[str]]:
-        """Return all rows of all tables, in words."""
-        return {table: set(map(str, await self.rows(f"SELECT * FROM {table}"))) for table in TABLES}
-
-
-def sqlite_engine(directory: Path) -> Engine:
-    return Engine(
-        f"sqlite:///{directory}/edgeagg.db",
-        "CREATE TRIGGER full BEFORE INSERT ON gaps BEGIN SELECT RAISE(ABORT, 'full'); END;",
-        "DROP TRIGGER full;",
-    )
-
-
-def postgres_engine(url: str) -> Engine:
-    return Engine(
-        url,
-        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE EXCEPTION 'full'; END $$;"
-        "CREATE TRIGGER full_disk BEFORE INSERT ON gaps EXECUTE FUNCTION full_disk();",
-        "DROP FUNCTION full_disk CASCADE;",
-    )
+NEW, AGAIN, CONFLICT = Outcome.NEW, Outcome.AGAIN, Outcome.CONFLICT
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -114,74 +55,6 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
     opened = await open_store(engine.url)
     yield opened
     await opened.close()
-
-
-@pytest.fixture(scope="module")
-def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """Run a server to be killed. It has few databases: recovery syncs every file of every one."""
-    running = start_postgres(tmp_path_factory.mktemp("doomed"))
-    running.create_database("platform")
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-async def doomed_url(doomed: Postgres) -> str:
-    """Return the address of the doomed server's database, empty again."""
-    url = doomed.dsn_of("platform")
-    await postgres_engine(url).rows("DROP SCHEMA public CASCADE; CREATE SCHEMA public;")
-    return url
-
-
-@pytest.fixture
-async def doomed_store(doomed_url: str) -> AsyncIterator[PostgresStore]:
-    opened = await PostgresStore.open(doomed_url)
-    yield opened
-    await opened.close()
-
-
-def deliver(batch: Batch, catalogue: Catalogue = CATALOGUE) -> Delivery:
-    """Return the batch as the inbox hands it over."""
-    data = batch.to_bytes()
-    rows = None
-    if batch.kind is BatchKind.DATA:
-        rows = content.decode(batch.codec, batch.payload, catalogue)
-    received_ms = EPOCH + 1_000 * batch.sequence
-    digest = hashlib.sha256(data).digest()
-    own = None if batch.kind is BatchKind.LOST else catalogue
-    return Delivery(batch, digest, len(data), received_ms, own, rows)
-
-
-def catalogue_of(gateway: str = GATEWAY, *, epoch: int = EPOCH, sequence: int = 1) -> Delivery:
-    body = CATALOGUE.to_bytes()
-    kind = BatchKind.CATALOGUE
-    return deliver(Batch(gateway, epoch, sequence, kind, CATALOGUE.hash, EPOCH, 0, body))
-
-
-def lost(sequence: int) -> Delivery:
-    return deliver(Batch(GATEWAY, EPOCH, sequence, BatchKind.LOST, bytes(16), EPOCH, 0, b""))
-
-
-def data_of(
-    sequence: int, *, gateway: str = GATEWAY, epoch: int = EPOCH, voltage: int = 2_301
-) -> Delivery:
-    """Return slots of its own for each sequence: 18 good rows, one failed, one missed."""
-    core = _core.Aggregator([(1_000, [False, True]), (1_000, [True])], [10_000])
-    first_ms = EPOCH + SLOTS * 1_000 * sequence
-    for slot in range(SLOTS):
-        due_ms = first_ms + 1_000 * slot
-        if slot == 13:
-            core.push_row(0, due_ms, due_ms, [None, None], [Quality.NO_REPLY] * 2)
-            core.push_gap(1, due_ms, due_ms, 1, Quality.OVERRUN)
-            continue
-        total = 100 * SLOTS * sequence + 100 * slot
-        core.push_row(0, due_ms, due_ms, [voltage, total], [0, 0])
-        core.push_row(1, due_ms, due_ms + 5, [-total], [0])
-    cut = core.cut(first_ms + 10**9)
-    assert cut is not None
-    payload, _ = cut
-    kind, cut_at_ms = BatchKind.DATA, first_ms + SLOTS * 1_000
-    return deliver(Batch(gateway, epoch, sequence, kind, CATALOGUE.hash, cut_at_ms, 1, payload))
 
 
 async def answers(store: Store) -> list[object]:
@@ -387,8 +260,9 @@ async def test_a_meter_whose_points_change_gets_a_new_group(store: Store) -> Non
     older = content.ReadingRow(INCOMER, EPOCH, EPOCH, (1, 2), (0, 0))
     changed = dataclasses.replace(INCOMER, points=(ENERGY,))
     newer = content.ReadingRow(changed, EPOCH, EPOCH + 5, (3,), (0,))
-    rows = content.Content((older, newer), (), ())
-    await store.commit([dataclasses.replace(data_of(2), content=rows)])
+    for sequence, row in ((2, older), (3, newer)):
+        rows = content.Content((row,), (), ())
+        await store.commit([dataclasses.replace(data_of(sequence), content=rows)])
     assert [count.points for count in await store.slots(GATEWAY)] == [2, 1]
     assert await store.bracket(GATEWAY, "incomer", EPOCH + 1) == (
         StoredRow(EPOCH, (VOLTAGE, ENERGY), (1, 2)),
@@ -439,198 +313,3 @@ async def test_receivers_that_commit_the_same_at_once_store_it_once(engine: Engi
     assert sum(count.rows for count in await stores[0].slots(GATEWAY)) == 8 * 39
     for each in stores:
         await each.close()
-
-
-async def waiting(server: asyncpg.Connection, *, sessions: int) -> None:
-    """Return when so many sessions wait for a lock."""
-    while await server.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < sessions:
-        pass
-
-
-async def test_two_receivers_with_the_same_rows_in_opposite_order_do_not_block_each_other(
-    database: str,
-) -> None:
-    # a gateway restored from an old image sends old slots again, in a new epoch
-    one, other = await PostgresStore.open(database), await PostgresStore.open(database)
-    await one.commit([catalogue_of(), data_of(1)])
-    up = [data_of(sequence) for sequence in range(2, 80)]
-    down = [data_of(sequence, epoch=EPOCH + 1) for sequence in range(79, 1, -1)]
-    gate = await asyncpg.connect(database)
-    # both reach the slot in the middle before either can pass it
-    middle_ms = data_of(40).batch.cut_at_ms - 10_000
-    await gate.execute(
-        f"BEGIN; INSERT INTO readings SELECT id, {middle_ms}, 0, '{{}}' FROM groups"
-        " WHERE meter = 'incomer'"
-    )
-    async with asyncio.TaskGroup() as tasks:
-        commits = [tasks.create_task(one.commit(up)), tasks.create_task(other.commit(down))]
-        await waiting(gate, sessions=2)
-        await gate.execute("ROLLBACK")
-    for commit in commits:
-        assert commit.result() == [NEW] * 78
-    await gate.close()
-    await one.close()
-    await other.close()
-
-
-async def until_it_works(store: Store, deliveries: Sequence[Delivery]) -> tuple[int, list[Outcome]]:
-    """Commit as the receiver does: again while the store refuses; return the refusals, too."""
-    for refusals in range(10):
-        try:
-            return refusals, list(await store.commit(deliveries))
-        except StoreError:
-            continue
-    raise AssertionError("the store never came back")
-
-
-async def test_a_killed_server_keeps_what_was_committed_and_the_store_finds_it_again(
-    doomed: Postgres, doomed_url: str, doomed_store: PostgresStore
-) -> None:
-    # several connections are open and idle when the server dies
-    await asyncio.gather(*(doomed_store.streams() for _ in range(4)))
-    await doomed_store.commit([catalogue_of(), data_of(2)])
-    before = await postgres_engine(doomed_url).dump()
-    doomed.kill()
-    try:
-        for _ in range(3):
-            with pytest.raises(StoreError, match="PostgreSQL: "):
-                await doomed_store.commit([data_of(3)])
-        with pytest.raises(StoreError, match="PostgreSQL: "):
-            await doomed_store.progress(GATEWAY, EPOCH)
-    finally:
-        doomed.restart()
-    assert await postgres_engine(doomed_url).dump() == before
-    refusals, outcomes = await until_it_works(doomed_store, [data_of(2), data_of(3)])
-    assert refusals == 0
-    assert outcomes == [AGAIN, NEW]
-    assert await doomed_store.progress(GATEWAY, EPOCH) == Progress(3, ())
-
-
-async def test_a_server_restarted_unseen_costs_one_refusal_at_most(
-    doomed: Postgres, doomed_store: PostgresStore
-) -> None:
-    await doomed_store.commit([catalogue_of(), data_of(2)])
-    await asyncio.gather(*(doomed_store.streams() for _ in range(4)))
-    doomed.kill()
-    doomed.restart()
-    refusals, outcomes = await until_it_works(doomed_store, [data_of(3)])
-    assert refusals <= 1
-    assert outcomes == [NEW]
-
-
-async def test_a_server_killed_within_a_commit_keeps_nothing_of_it(
-    doomed: Postgres, doomed_url: str, doomed_store: PostgresStore
-) -> None:
-    await doomed_store.commit([catalogue_of()])
-    before = await postgres_engine(doomed_url).dump()
-    deliveries = [data_of(sequence) for sequence in range(2, 10)]
-    in_the_way = await asyncpg.connect(doomed_url)
-    await in_the_way.execute("BEGIN; LOCK TABLE gaps")
-    under_way = asyncio.create_task(doomed_store.commit(deliveries))
-    await waiting(in_the_way, sessions=1)
-    doomed.kill()
-    try:
-        with pytest.raises(StoreError):
-            await under_way
-    finally:
-        in_the_way.terminate()
-        doomed.restart()
-    assert await postgres_engine(doomed_url).dump() == before
-    _, outcomes = await until_it_works(doomed_store, deliveries)
-    assert outcomes == [NEW] * len(deliveries)
-
-
-class Cable:
-    """A way to the server that can be cut: what goes over the connections of then is swallowed."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._cut = asyncio.Event()
-
-    def cut(self) -> None:
-        """Cut it for the connections there are; new ones find a new cable."""
-        self._cut.set()
-        self._cut = asyncio.Event()
-
-    async def carry(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
-        cut = self._cut
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._pass_on(client, to_server, cut))
-                tasks.create_task(self._pass_on(server, to_client, cut))
-        finally:
-            to_server.close()
-            to_client.close()
-
-    async def _pass_on(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cut: asyncio.Event
-    ) -> None:
-        while data := await source.read(65_536):
-            if not cut.is_set():
-                sink.write(data)
-        sink.close()
-
-
-async def test_a_server_that_went_without_a_word_costs_one_time_out_not_one_for_each_connection(
-    doomed: Postgres, doomed_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_module, "_COMMAND_TIMEOUT_S", 0.3)
-    cable = Cable(doomed.port)
-    async with await asyncio.start_server(cable.carry, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        store = await PostgresStore.open(doomed_url.replace(f":{doomed.port}/", f":{port}/"))
-        await asyncio.gather(*(store.streams() for _ in range(4)))
-        cable.cut()
-        refusals, outcomes = await until_it_works(store, [catalogue_of()])
-        assert (refusals, outcomes) == (1, [NEW])
-        await store.close()
-
-
-async def test_a_commit_is_synchronous_in_a_database_that_is_set_not_to_be(
-    database: str,
-) -> None:
-    name = database.rpartition("/")[2]
-    engine = postgres_engine(database)
-    await engine.rows(f"ALTER DATABASE {name} SET synchronous_commit = off;")
-    store = await PostgresStore.open(database)
-    await engine.rows(
-        "CREATE TABLE seen (setting text);"
-        "CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;"
-        "CREATE TRIGGER look BEFORE INSERT ON batches FOR EACH ROW EXECUTE FUNCTION look();"
-    )
-    await store.commit([catalogue_of()])
-    await store.close()
-    assert await engine.rows("SELECT setting FROM seen") == [("on",)]
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda url: url.replace("/a_store", "/no_such_database_a_store"),
-        lambda url: url.replace("postgres@", "nobody:secret@"),
-        lambda url: "postgresql://nobody:secret@127.0.0.1:1/nowhere",
-        lambda url: "postgresql://nobody:secret@127.0.0.1:port/nowhere",
-    ],
-    ids=["database", "user", "port", "address"],
-)
-async def test_a_store_that_cannot_be_opened_says_why_without_the_password(
-    database: str, spoil: Callable[[str], str]
-) -> None:
-    url = spoil(database.replace("/test_a_store", "/a_store"))
-    with pytest.raises(StoreError, match="PostgreSQL: ") as caught:
-        await open_store(url)
-    assert "secret" not in str(caught.value)
-
-
-async def test_a_store_closes_though_its_server_is_gone(doomed: Postgres, doomed_url: str) -> None:
-    store = await PostgresStore.open(doomed_url)
-    doomed.kill()
-    try:
-        await store.close()
-    finally:
-        doomed.restart()
-    with pytest.raises(StoreError):
-        await store.streams()

@@ -178,7 +178,7 @@ def _check_ports(site: Site) -> None:
             check_port(bus.port)
         except LinkError as error:
             raise ConfigError(
-                site.file, f"bus {bus.name}: port", str(error), "a serial port that can be opened"
+                site.file, f"bus[{bus.name}].port", str(error), "a serial port that can be opened"
             ) from None
 
 

@@ -217,7 +217,7 @@ def _bus(file: Path, table: Table, folders: Sequence[Path]) -> BusConfig:
             if other.unit == meter.unit:
                 raise ConfigError(
                     file,
-                    f"bus {name}: meter {meter.name}: unit",
+                    f"bus[{name}].meter[{meter.name}].unit",
                     f"{meter.unit} is the unit of meter {other.name} already",
                     "a unit id of its own for every meter of a bus",
                 )
@@ -363,7 +363,7 @@ def _check_ports(file: Path, buses: Sequence[BusConfig]) -> None:
         if bus.port and bus.port in ports:
             raise ConfigError(
                 file,
-                f"bus {bus.name}: port",
+                f"bus[{bus.name}].port",
                 f"{bus.port} is the port of bus {ports[bus.port]} already",
                 "one bus for each port",
             )
@@ -375,7 +375,7 @@ def _check_tree(file: Path, meters: Sequence[Meter]) -> None:
     for meter in meters:
         if not meter.parent:
             continue
-        key = f"meter {meter.name}: parent"
+        key = f"bus.meter[{meter.name}].parent"
         parent = known.get(meter.parent)
         if parent is None:
             raise ConfigError(file, key, f"no meter {meter.parent!r}", hint(meter.parent, known))
@@ -402,7 +402,7 @@ def _check_feasible(file: Path, bus: BusConfig) -> None:
         advice.append("fewer points per meter (key points)")
     raise ConfigError(
         file,
-        f"bus {bus.name}: period",
+        f"bus[{bus.name}].meter.period",
         f"the meters ask for {bus.share:.0%} of the bus's time, {SHARE_MAX:.0%} is the most",
         f"what would help: {'; or '.join(advice)}",
     )

@@ -117,7 +117,14 @@ class Table:
         values = self._value(name, (), "a list of tables")
         if not isinstance(values, list | tuple):
             raise self.error(name, repr(values), f"a list of tables, [[{name}]]")
+        prefix = f"{self._key}." if self._key else ""
         return [
-            Table(self._file, f"{name}[{place}]", value, allowed)
+            Table(self._file, f"{prefix}{name}[{_label(value, place)}]", value, allowed)
             for place, value in enumerate(values)
         ]
+
+
+def _label(value: object, place: int) -> str:
+    """Call an entry of a list by its name if it has one: nobody counts tables in a file."""
+    name = value.get("name") if isinstance(value, dict) else None
+    return name if isinstance(name, str) and name else str(place)

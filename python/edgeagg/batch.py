@@ -85,7 +85,7 @@ class Batch:
         gateway, epoch, sequence, kind, schema, cut_at_ms, codec, payload = _unseal(data, 8)
         if not isinstance(schema, bytes) or not isinstance(payload, bytes):
             raise FormatError("schema and payload must be binary")
-        if kind not in tuple(BatchKind):
+        if type(kind) is not int or kind not in tuple(BatchKind):
             raise FormatError(f"batch kind {kind!r} is unknown to this version")
         return Batch(gateway, epoch, sequence, BatchKind(kind), schema, cut_at_ms, codec, payload)
 
@@ -183,12 +183,14 @@ def _unseal(data: bytes, count: int) -> list[Any]:
     if not isinstance(items, list) or len(items) < 2:
         raise FormatError("not a message: an array is expected")
     version, suite, *fields = items
-    if version != _VERSION:
+    if type(version) is not int or version != _VERSION:
         raise FormatError(f"format version {version!r}; this edgeagg reads version {_VERSION}")
-    if suite != _SUITE_CRC32:
+    if type(suite) is not int or suite != _SUITE_CRC32:
         raise FormatError(f"seal suite {suite!r} is unknown to this version")
     if len(fields) != count + 1:
         raise FormatError(f"{len(items)} fields, {count + 3} expected")
+    if fields[-1] != seal:
+        raise FormatError("the last field is not the seal")
     return fields[:-1]
 
 

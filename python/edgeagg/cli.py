@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgeagg import __version__
@@ -99,6 +100,10 @@ async def _receive(options: argparse.Namespace) -> int:
 
 
 async def _audit(options: argparse.Namespace) -> int:
+    file = options.store.removeprefix("sqlite:///")
+    if file != options.store and not Path(file).exists():
+        # opening it would make it, and an empty database is whole
+        raise ConfigError("--store", "file", f"{file!r} is not there", "a database of `receive`")
     store = await open_store(options.store)
     try:
         known = sorted({stream.gateway for stream in await store.streams()})

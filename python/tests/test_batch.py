@@ -166,7 +166,7 @@ def test_no_flipped_bit_goes_unseen(message: Message, data: bytes) -> None:
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(FormatError):
+        with pytest.raises(FormatError, match="the seal does not match"):
             type(message).from_bytes(bytes(damaged))
 
 
@@ -236,7 +236,7 @@ def test_a_schema_hash_of_another_length_is_refused(length: int) -> None:
         dataclasses.replace(BATCH, schema=bytes(length))
 
 
-@pytest.mark.parametrize("kind", [3, -1, None, "data", [1]])
+@pytest.mark.parametrize("kind", [3, -1, None, "data", [1], True, 1.0])
 def test_an_unknown_kind_of_batch_is_refused(kind: object) -> None:
     fields = fields_of(BATCH)
     fields[3] = kind
@@ -257,6 +257,24 @@ def test_another_version_or_suite_is_named() -> None:
         Hello.from_bytes(sealed("qp-0001", 1, 7, version=2))
     with pytest.raises(FormatError, match="suite 1 is unknown"):
         Hello.from_bytes(sealed("qp-0001", 1, 7, suite=1))
+
+
+@pytest.mark.parametrize("like_a_number", [True, 1.0])
+def test_version_and_suite_are_whole_numbers(like_a_number: object) -> None:
+    with pytest.raises(FormatError, match="format version"):
+        Hello.from_bytes(sealed("qp-0001", 1, 7, version=like_a_number))
+    with pytest.raises(FormatError, match="suite False"):
+        Hello.from_bytes(sealed("qp-0001", 1, 7, suite=False))
+
+
+def test_the_seal_is_a_field_of_its_own() -> None:
+    packer = msgpack.Packer()
+    body = packer.pack_array_header(6) + b"".join(map(packer.pack, (1, 0, "qp-0001", 1, 7)))
+    # the right four bytes, but at the end of a longer field
+    body += b"\xc4\x0a????"
+    crc = zlib.crc32(body).to_bytes(4, "little")
+    with pytest.raises(FormatError, match="the last field is not the seal"):
+        Hello.from_bytes(body + b"\xc4\x04" + crc)
 
 
 def test_a_message_of_another_type_is_refused_by_its_number_of_fields() -> None:

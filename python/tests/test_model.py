@@ -160,7 +160,7 @@ def test_a_group_without_points_is_refused() -> None:
     "data",
     [
         b"",
-        b"\x81\x01\x01",  # a map
+        b"\x81\xa1a\x01",  # a map
         b"\xd4\x05\x00",  # an extension
         b"\xd6\xff\x00\x00\x00\x00",  # a timestamp
         b"\xdd\x7f\xff\xff\xff",  # an array of 2^31-1 items, none of which came

@@ -1,0 +1,140 @@
+"""What an audit says of a database, whole or not; and what the command line makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from edgeagg import topics
+from edgeagg._core import CODEC_DELTA, Aggregator
+from edgeagg.batch import Batch, BatchKind
+from edgeagg.cli import main
+from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
+from edgeagg.receiver.audit import Audit, audit
+from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.store import open_store
+
+GATEWAY = "qp-0001"
+PERIOD_MS = 1_000
+METERS = ("incomer", "hall")
+CATALOGUE = Catalogue(
+    "plant",
+    (
+        MeterInfo("incomer", "eastron-sdm630", 1, "", ""),
+        MeterInfo("hall", "eastron-sdm630", 2, "incomer", ""),
+    ),
+    tuple(
+        Group(name, PERIOD_MS, (PointInfo("active_energy_import", "kWh", -3, Kind.TOTALISER),))
+        for name in METERS
+    ),
+    (10_000,),
+)
+
+
+def batches(slots: Sequence[int], gap_at: int | None = None) -> list[Batch]:
+    """Read both meters in these seconds; each slot counts 110 Wh and 100 Wh."""
+    aggregator = Aggregator([(PERIOD_MS, [True])] * 2, [10_000])
+    for second in slots:
+        for group, watt_hours in enumerate((110, 100)):
+            due_ms = second * PERIOD_MS
+            if second == gap_at:
+                aggregator.push_gap(group, due_ms, due_ms, 1, Quality.STOPPED)
+            else:
+                aggregator.push_row(group, due_ms, due_ms, [second * watt_hours], b"\0")
+    made = [_batch(1, BatchKind.CATALOGUE, 0, CATALOGUE.to_bytes())]
+    while (part := aggregator.cut(slots[-1] * PERIOD_MS + 60_000)) is not None:
+        made.append(_batch(len(made) + 1, BatchKind.DATA, CODEC_DELTA, part[0]))
+    return made
+
+
+def _batch(sequence: int, kind: BatchKind, codec: int, payload: bytes) -> Batch:
+    return Batch(GATEWAY, 7, sequence, kind, CATALOGUE.hash, 1_000, codec, payload)
+
+
+def audited(database: Path, delivered: Sequence[Batch]) -> Audit:
+    async def run() -> Audit:
+        store = await open_store(f"sqlite:///{database}")
+        try:
+            messages = [Message(topics.batch(GATEWAY), batch.to_bytes()) for batch in delivered]
+            await Inbox(store).take(messages, 5_000)
+            return await audit(store, GATEWAY)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def test_a_whole_run_is_whole_and_balances(tmp_path: Path) -> None:
+    found = audited(tmp_path / "db", batches(range(100, 141)))
+    assert found.is_whole
+    assert (found.point_slots_due, found.values, found.missed) == (82, 82, 0)
+    incomer, hall = found.nodes
+    # from 101 s to 140 s: 39 slots of 110 and 100 Wh
+    assert (incomer.net_kwh, hall.net_kwh) == (pytest.approx(4.29), pytest.approx(3.9))
+    assert incomer.gap_kwh == pytest.approx(0.39)
+
+
+def test_a_declared_gap_explains_its_slots(tmp_path: Path) -> None:
+    found = audited(tmp_path / "db", batches(range(100, 120), gap_at=110))
+    assert found.is_whole
+    assert (found.values, found.missed, found.unexplained) == (38, 2, 0)
+
+
+def test_a_slot_that_nobody_explains_is_found(tmp_path: Path) -> None:
+    slots = [second for second in range(100, 120) if second != 110]
+    found = audited(tmp_path / "db", batches(slots))
+    assert not found.is_whole
+    assert found.unexplained == 2
+
+
+def test_a_missing_batch_is_found(tmp_path: Path) -> None:
+    delivered = batches(range(100, 120))
+    late = _batch(len(delivered) + 3, BatchKind.LOST, 0, b"")
+    found = audited(tmp_path / "db", [*delivered, late])
+    assert found.batches_missing == 2
+    assert not found.is_whole
+
+
+def test_the_command_tells_whole_from_not_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audited(tmp_path / "whole", batches(range(100, 141)))
+    assert main(["audit", "--store", f"sqlite:///{tmp_path}/whole"]) == 0
+    shown = capsys.readouterr().out
+    assert "qp-0001: whole" in shown
+    assert "incomer (tier 1) 4.290 kWh = hall 3.900 + gap 0.390 (9.09%)" in shown
+    audited(tmp_path / "holed", batches([100, 102]))
+    assert main(["audit", "--json", "--store", f"sqlite:///{tmp_path}/holed"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["whole"], found["slots"]["unexplained"]) == (False, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["audit", "--store", "mysql://x"], "--store: url: 'mysql://x'; use sqlite:///FILE"),
+        (["receive", "--broker", "http://x", "--store", "sqlite:///x"], "mqtt://HOST:PORT"),
+        (["audit", "--store", "sqlite:///EMPTY"], "--store: file: 'EMPTY' is not there"),
+    ],
+)
+def test_a_wrong_argument_gets_one_line_and_exit_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    empty = str(tmp_path / "empty")
+    assert main([text.replace("EMPTY", empty) for text in arguments]) == 2
+    shown = capsys.readouterr()
+    assert message.replace("EMPTY", empty) in shown.err
+    assert not (tmp_path / "empty").exists()
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "edgeagg audit --store sqlite:///platform.db" in capsys.readouterr().out
