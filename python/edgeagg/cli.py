@@ -100,10 +100,7 @@ async def _receive(options: argparse.Namespace) -> int:
 
 
 async def _audit(options: argparse.Namespace) -> int:
-    file = options.store.removeprefix("sqlite:///")
-    if file != options.store and not Path(file).exists():
-        # opening it would make it, and an empty database is whole
-        raise ConfigError("--store", "file", f"{file!r} is not there", "a database of `receive`")
+    _refuse_missing(options.store)
     store = await open_store(options.store)
     try:
         known = sorted({stream.gateway for stream in await store.streams()})
@@ -121,6 +118,13 @@ async def _audit(options: argparse.Namespace) -> int:
         for found in audits:
             print(report(found))
     return 0 if all(found.is_whole for found in audits) else 1
+
+
+def _refuse_missing(store: str) -> None:
+    """Opening a file that is not there would make it, and an empty database is whole."""
+    file = store.removeprefix("sqlite:///")
+    if file != store and not Path(file).exists():
+        raise ConfigError("--store", "file", f"{file!r} is not there", "a database of `receive`")
 
 
 def report(found: Audit) -> str:
