@@ -121,7 +121,7 @@ async def _audit(options: argparse.Namespace) -> int:
 
 
 def _refuse_missing(store: str) -> None:
-    """Opening a file that is not there would make it, and an empty database is whole."""
+    """Refuse a file that is not there: opening would make it, and an empty database is whole."""
     file = store.removeprefix("sqlite:///")
     if file != store and not Path(file).exists():
         raise ConfigError("--store", "file", f"{file!r} is not there", "a database of `receive`")

@@ -166,7 +166,9 @@ def test_no_flipped_bit_goes_unseen(message: Message, data: bytes) -> None:
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(FormatError, match="the seal does not match"):
+        # only the seal's own two-byte head is not under the seal
+        in_head = len(data) - 6 <= bit // 8 < len(data) - 4
+        with pytest.raises(FormatError, match="" if in_head else "the seal does not match"):
             type(message).from_bytes(bytes(damaged))
 
 
