@@ -170,7 +170,7 @@ def load_site(file: Path) -> Site:
     return Site(
         file=file,
         gateway=_gateway(site),
-        name=site.text("name"),
+        name=_plain(site, "name"),
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
         status_file=Path(status.text("file")) if status.has("file") else None,
@@ -247,7 +247,7 @@ def _meter(
         period_ms=_period(table),
         tier=table.integer("tier", 1, 3),
         parent=table.text("parent") if table.has("parent") else "",
-        sub_item=table.text("sub_item") if table.has("sub_item") else "",
+        sub_item=_plain(table, "sub_item") if table.has("sub_item") else "",
         points=points,
         blocks=blocks,
         ratio_blocks=plan.plan_blocks(ratios, limits, timing, turnaround_us),
@@ -292,6 +292,13 @@ def _name(table: Table) -> str:
     if not _NAME.fullmatch(name):
         raise table.error("name", repr(name), "1 to 32 of a-z, 0-9, _ and -")
     return name
+
+
+def _plain(table: Table, key: str) -> str:
+    text = table.text(key)
+    if not text.isprintable() or len(text.encode()) > 200:
+        raise table.error(key, repr(text), "up to 200 bytes of text on one line")
+    return text
 
 
 def _baud(table: Table) -> int:

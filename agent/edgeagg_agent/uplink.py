@@ -54,17 +54,11 @@ class Sender:
             # full jitter: gateways that lost the same broker do not come back in step
             limit_ms = min(2 * self._timeout_ms, _TIMEOUT_MAX_MS)
             self._timeout_ms = int(self._uniform(_TIMEOUT_MS, limit_ms))
-        due: list[int] = []
-        sequence = self.through
-        outstanding = 0
-        while outstanding < _WINDOW and sequence < head:
-            sequence += 1
-            if any(first <= sequence <= last for first, last in self._ranges):
-                continue
-            outstanding += 1
-            if sequence not in self._sent_ms:
-                self._sent_ms[sequence] = now_ms
-                due.append(sequence)
+        window = self._window(head)
+        # a restored platform may ask for earlier ones: those beyond the window have to wait again
+        self._sent_ms = {s: self._sent_ms[s] for s in window if s in self._sent_ms}
+        due = [sequence for sequence in window if sequence not in self._sent_ms]
+        self._sent_ms.update(dict.fromkeys(due, now_ms))
         return due
 
     def take(self, receipt: Receipt) -> None:
@@ -86,6 +80,15 @@ class Sender:
         """Forget what was published on a connection that is gone."""
         self.resent_count += len(self._sent_ms)
         self._sent_ms.clear()
+
+    def _window(self, head: int) -> list[int]:
+        """Return the lowest sequences up to `head` that are not receipted."""
+        window: list[int] = []
+        first = self.through + 1
+        for begin, end in (*self._ranges, (head + 1, head + 1)):
+            window += range(first, min(begin, head + 1, first + _WINDOW - len(window)))
+            first = max(first, end + 1)
+        return window
 
 
 class Uplink:

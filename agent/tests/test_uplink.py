@@ -18,7 +18,9 @@ from edgeagg_agent.uplink import Sender, Uplink
 
 EPOCH = START_MS
 WINDOW = 16
-PLATFORM = Destination("platform", "127.0.0.1", 1883, tls=False, username="", password_file="", ca_file="")
+PLATFORM = Destination(
+    "platform", "127.0.0.1", 1883, tls=False, username="", password_file="", ca_file=""
+)
 
 
 def low(_from, _to):

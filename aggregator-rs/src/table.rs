@@ -14,7 +14,7 @@ pub enum TableKind {
     Gaps,
 }
 
-/// Columns of one point in a table of windows, in this order: slots due, values, minimum, maximum,
+/// Columns of one point in a table of windows, in this order: rows, values, minimum, maximum,
 /// time-weighted mean (three more decimals than the point), first, last, energy, covered
 /// milliseconds, worst quality.
 pub const WINDOW_COLUMNS: usize = 10;

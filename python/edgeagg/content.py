@@ -22,7 +22,7 @@ _QUALITIES = frozenset(int(quality) for quality in Quality)
 
 @dataclass(frozen=True, slots=True)
 class ReadingRow:
-    """One slot of one group. A mantissa is None exactly where its quality says why."""
+    """One slot of one group. Where a mantissa is None, its quality says why."""
 
     group: Group
     due_ms: int
