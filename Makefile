@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil format lock wheels clean
 
 SECONDS ?= 0
 PYTHON ?= python3
@@ -12,7 +12,8 @@ help:
 	@echo 'make demo              play a whole site, live, into a database (Ctrl-C ends it; SECONDS=60 by itself)'
 	@echo 'make test              everything that must hold, under 10 minutes'
 	@echo
-	@echo 'make rust lint types contracts unit hil    the parts of make test'
+	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
+	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
 	@echo 'make wheels            build both distributions into dist/'
@@ -24,7 +25,7 @@ setup:
 demo: setup
 	@$(BIN)/python -m hil_tests.demo --seconds $(SECONDS)
 
-test: lint types contracts rust unit hil
+test: lint types contracts rust unit hil-short
 
 rust: setup
 	tools/check-rust.sh
@@ -42,6 +43,9 @@ contracts: setup
 
 unit: setup
 	$(BIN)/pytest -q -n $(JOBS) python/tests agent/tests deploy
+
+hil-short: setup
+	$(BIN)/pytest -q -n $(JOBS) -m 'not long' hil_tests
 
 hil: setup
 	$(BIN)/pytest -q -n $(JOBS) hil_tests

@@ -98,7 +98,9 @@ class Agent:
         next_flush_ms = self._clock.now_ms() + flush_ms
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _TICK_MS / 1000)
+                # not wait_for: Python 3.11's loses a cancellation that comes together with the stop
+                async with asyncio.timeout(_TICK_MS / 1000):
+                    await self._stopping.wait()
             await self._recorder.commit()
             now_ms = self._clock.now_ms()
             if now_ms >= next_flush_ms or self._recorder.pending_cells >= CUT_CELLS_MAX // 2:

@@ -171,7 +171,9 @@ class Uplink:
                 await client.publish(topics.batch(self._gateway), message, qos=1)
             self._news.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _QUIET_S)
+                # not wait_for: Python 3.11's loses a cancellation that comes together with the news
+                async with asyncio.timeout(_QUIET_S):
+                    await self._news.wait()
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:

@@ -1,7 +1,6 @@
 """The sender against a lossy network and a model platform; the uplink's shell against a fake one."""
 
 import asyncio
-import contextlib
 import random
 
 import pytest
@@ -343,17 +342,22 @@ class FakeClient:
             self._on_receipt()
 
 
+async def deliver(uplink, client, done):
+    """Run the connection until `done`, then stop it."""
+    delivering = asyncio.create_task(uplink._deliver(client))
+    async with asyncio.timeout(5):
+        await done.wait()
+    delivering.cancel()
+    await asyncio.wait([delivering], timeout=0.5)
+    assert delivering.cancelled(), "goes on after it was stopped"
+
+
 async def test_on_connecting_it_subscribes_says_hello_and_delivers_everything(outbox, caplog):
     fill(outbox, 50)
     uplink = make_uplink(outbox)
     done = asyncio.Event()
     client = FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None)
-    delivering = asyncio.create_task(uplink._deliver(client))
-    async with asyncio.timeout(5):
-        await done.wait()
-    delivering.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await delivering
+    await deliver(uplink, client, done)
     assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
     topic, hello = client.published[0]
     assert topic == topics.hello(GATEWAY)
@@ -362,3 +366,14 @@ async def test_on_connecting_it_subscribes_says_hello_and_delivers_everything(ou
     assert batches == [outbox.read(sequence, GATEWAY) for sequence in range(1, 51)]
     assert outbox.cursor("platform").through == 50
     assert "platform: not a receipt" in caplog.text
+
+
+async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
+    uplink = make_uplink(outbox)
+    done = asyncio.Event()
+
+    def stop_with_news():
+        uplink.wake()
+        done.set()
+
+    await deliver(uplink, FakeClient(stop_with_news), done)
