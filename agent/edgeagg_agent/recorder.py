@@ -63,9 +63,11 @@ class Recorder:
         checkpoint = self._last_checkpoint()
         self._catalogue = checkpoint.catalogue if checkpoint else catalogue
         self._aggregator = _aggregator(self._catalogue)
-        if checkpoint is not None:
-            self._take_up(checkpoint)
-        if checkpoint is None or self._catalogue != catalogue:
+        if checkpoint is None:
+            self._announce(now_ms)
+            return
+        self._take_up(checkpoint)
+        if self._catalogue != catalogue:
             self._change_catalogue(catalogue, now_ms)
 
     @property
@@ -202,21 +204,34 @@ class Recorder:
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        _write_catalogue(self._catalogues, catalogue)
         self._write([(_CUT, _CUT_AT.pack(now_ms))])
         self._keep(self._messages(now_ms, 0), self._aggregator.snapshot())
+        aggregator = _aggregator(catalogue)
+        for number, group in enumerate(catalogue.groups):
+            if group in self._catalogue.groups:
+                former = self._catalogue.groups.index(group)
+                last_due_ms = self._aggregator.last_due_ms(former)
+                if last_due_ms is not None:
+                    # so that the group's first slot is counted from there, and no slot is forgotten
+                    aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
+        while aggregator.cut(now_ms) is not None:
+            pass  # those slots were delivered under the former catalogue
+        self._catalogue, self._aggregator = catalogue, aggregator
+        self._announce(now_ms)
+
+    def _announce(self, now_ms: int) -> None:
+        """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
+        _write_catalogue(self._catalogues, self._catalogue)
         announcement = Batch(
             self._gateway,
             self._outbox.epoch,
             self._outbox.head + 1,
             BatchKind.CATALOGUE,
-            catalogue.hash,
+            self._catalogue.hash,
             now_ms,
             0,
-            catalogue.to_bytes(),
+            self._catalogue.to_bytes(),
         )
-        self._catalogue = catalogue
-        self._aggregator = _aggregator(catalogue)
         self._write([(_CUT, _CUT_AT.pack(now_ms))])
         self._keep([announcement.to_bytes()], self._aggregator.snapshot())
 
