@@ -97,7 +97,10 @@ def _run(options: argparse.Namespace) -> int:
     try:
         asyncio.run(agent.run())
     except* (EdgeaggError, OSError) as errors:
-        raise errors.exceptions[0] from None
+        error: BaseException = errors
+        while isinstance(error, BaseExceptionGroup):  # a task group within a task group
+            error = error.exceptions[0]
+        raise error from None
     return 0
 
 
@@ -146,7 +149,8 @@ def _status(options: argparse.Namespace) -> int:
             options.site, "status.file", "missing", "a file in a tmpfs, /run/edgeagg/status.json"
         )
     if not site.status_file.exists():
-        print(f"edgeagg-agent: {site.status_file} is not there: is the agent running?")
+        message = f"edgeagg-agent: {site.status_file} is not there: is the agent running?"
+        print(message, file=sys.stderr)
         return 1
     text = site.status_file.read_text(encoding="utf-8")
     if options.json:

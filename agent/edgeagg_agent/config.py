@@ -6,7 +6,6 @@ profiles alone is found here.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import tomllib
@@ -21,13 +20,12 @@ from edgeagg.errors import ConfigError, FormatError
 from edgeagg.model import Catalogue, Group, MeterInfo, PointInfo
 from edgeagg_agent import plan
 from edgeagg_agent.bus.timing import CHAR_BITS, Timing
+from edgeagg_agent.feasible import check_feasible
 from edgeagg_agent.plan import Block
 from edgeagg_agent.profile import Point, Profile, load
 from edgeagg_agent.tomltable import Table, hint
 
 BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
-SHARE_MAX = 0.95
-"""Most of a bus that a plan may ask for: the rest is for retries and probes of dead meters."""
 
 _DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)")
 _DURATION_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
@@ -165,7 +163,7 @@ def load_site(file: Path) -> Site:
     _check_ports(file, buses)
     _check_tree(file, meters)
     for bus in buses:
-        _check_feasible(file, bus)
+        check_feasible(file, bus, BAUDS)
     status = top.table("status", "file", {})
     return Site(
         file=file,
@@ -261,17 +259,21 @@ def _points(table: Table, profile: Profile) -> tuple[Point, ...]:
         if name not in known:
             raise table.error("points", f"{profile.name} has no point {name!r}", hint(name, known))
     wanted = table.texts("points", tuple(known))
+    if not wanted:
+        raise table.error("points", "none", f"at least one of {', '.join(known)}")
     return tuple(point for point in profile.points if point.name in wanted)
 
 
 def _destination(table: Table) -> Destination:
-    broker = urlsplit(table.text("broker"))
+    text = table.text("broker")
+    rule = "mqtt://HOST:PORT or mqtts://HOST:PORT; username and password_file are keys of their own"
     try:
+        broker = urlsplit(text)
         port = broker.port
     except ValueError:
-        port = -1
-    if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname or port == -1:
-        raise table.error("broker", repr(table.text("broker")), "mqtt://HOST:PORT or mqtts://…")
+        raise table.error("broker", repr(text), rule) from None
+    if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname or "@" in broker.netloc:
+        raise table.error("broker", repr(text), rule)
     tls = broker.scheme == "mqtts"
     for key in ("password_file", "ca_file"):
         if table.has(key) and not os.access(table.text(key), os.R_OK):
@@ -394,22 +396,3 @@ def _check_tree(file: Path, meters: Sequence[Meter]) -> None:
                 f"{parent.name} is of tier {parent.tier}, {meter.name} of tier {meter.tier}",
                 "a parent of a lower tier",
             )
-
-
-def _check_feasible(file: Path, bus: BusConfig) -> None:
-    if bus.share <= SHARE_MAX:
-        return
-    slower = bus.share / SHARE_MAX
-    advice = [f"periods {math.ceil(slower * 10) / 10:g} times as long"]
-    if bus.port and bus.baud < BAUDS[-1]:
-        faster = next((baud for baud in BAUDS if baud >= bus.baud * slower), BAUDS[-1])
-        advice.append(f"at least {max(faster, BAUDS[BAUDS.index(bus.baud) + 1])} Bd")
-    advice.append(f"{math.ceil(slower) - 1 or 1} more bus for some of its {len(bus.meters)} meters")
-    if any(len(meter.points) > 1 for meter in bus.meters):
-        advice.append("fewer points per meter (key points)")
-    raise ConfigError(
-        file,
-        f"bus[{bus.name}].meter.period",
-        f"the meters ask for {bus.share:.0%} of the bus's time, {SHARE_MAX:.0%} is the most",
-        f"what would help: {'; or '.join(advice)}",
-    )

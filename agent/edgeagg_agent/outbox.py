@@ -60,7 +60,8 @@ class Outbox:
         """
         for batch in batches:
             self._journal.append(_RECORD_BATCH, _PREFIX.pack(cut) + batch)
-        self._journal.commit()
+            # one by one: of a larger write a power cut may leave the later parts and not the first
+            self._journal.commit()
 
     def read(self, sequence: int, gateway: str) -> bytes:
         """Return the message of a sequence up to `head`. Blocks.

@@ -28,6 +28,7 @@ _RATIO_AGE_MAX_MS = 3_600_000
 _BACKOFF_MAX_MS = 60_000
 _BACKOFF_FROM = 2  # failures in a row before a meter is asked less often
 _NAP_MAX_MS = 1_000
+_RUN_SLOTS_MAX = 2**31 - 1  # what the core and every database can hold
 
 Registers = dict[tuple[int, int], int]
 """Words by (function, register)."""
@@ -71,12 +72,13 @@ class MeterReader:
         """Read all points once; never raises for what a meter or a line can do."""
         registers: Registers = {}
         reasons: dict[Block, Quality] = {}
-        begun_s = self._clock.monotonic_s()
+        begun_ms, begun_s = self._clock.now_ms(), self._clock.monotonic_s()
         billed: list[Reply] = []
-        if not self._is_resting():
+        is_resting = begun_ms < self.state.ask_again_ms
+        if not is_resting:
             self.trouble = ""
-        ratios_reason = await self._read_ratios()
-        last_reason = Quality.NO_REPLY if self._is_resting() else ratios_reason
+        ratios_reason = Quality.NO_REPLY if is_resting else await self._read_ratios()
+        last_reason = ratios_reason
         for block in self.meter.blocks:
             if last_reason in _FATAL:
                 reasons[block] = last_reason
@@ -89,7 +91,8 @@ class MeterReader:
                 continue
             if any(_holds(block, p) for p in self.meter.points if p.kind is Kind.TOTALISER):
                 billed.append(reply)
-        self._remember(reasons)
+        if not is_resting:
+            self._remember(reasons, begun_ms)
         decoded = [
             self._decode(point, registers, reasons, ratios_reason) for point in self.meter.points
         ]
@@ -100,28 +103,25 @@ class MeterReader:
             max((reply.received_s for reply in billed), default=self._clock.monotonic_s()),
         )
 
-    def _is_resting(self) -> bool:
-        return self._clock.now_ms() < self.state.ask_again_ms
-
-    def _remember(self, reasons: Mapping[Block, Quality]) -> None:
-        state = self.state
-        if self._is_resting():
-            return
+    def _remember(self, reasons: Mapping[Block, Quality], begun_ms: int) -> None:
+        state, period_ms = self.state, self.meter.period_ms
         if Quality.NO_REPLY not in reasons.values():
             state.failures, state.ask_again_ms = 0, 0
             return
         state.failures += 1
         if state.failures >= _BACKOFF_FROM:
-            backoff_ms = min(1000 * 2 ** min(state.failures - _BACKOFF_FROM, 10), _BACKOFF_MAX_MS)
-            state.ask_again_ms = self._clock.now_ms() + backoff_ms
+            # counted from slot to slot: a rest into the next slot would last a period longer
+            longest_ms = _BACKOFF_MAX_MS - _BACKOFF_MAX_MS % period_ms
+            backoff_ms = min(1000 * 2 ** min(state.failures - _BACKOFF_FROM, 10), longest_ms)
+            state.ask_again_ms = begun_ms - begun_ms % period_ms + backoff_ms
 
     async def _read_ratios(self) -> Quality:
         """Read the meter's own transformer ratios if they are not known, or known for an hour."""
         state, now_ms = self.state, self._clock.now_ms()
         known_ms = state.ratios_at_ms
         fresh = known_ms is not None and now_ms - known_ms < _RATIO_AGE_MAX_MS
-        if not self.meter.ratio_blocks or fresh or self._is_resting():
-            return Quality.GOOD if fresh or not self.meter.ratio_blocks else Quality.NO_REPLY
+        if fresh or not self.meter.ratio_blocks:
+            return Quality.GOOD
         registers: Registers = {}
         try:
             for block in self.meter.ratio_blocks:
@@ -195,26 +195,28 @@ class Poller:
             if last_due_ms is None:
                 continue
             schedule.postpone(group, last_due_ms)
-            first_ms, next_ms = last_due_ms + period_ms, schedule.next_due_ms(group)
-            if first_ms < next_ms:
-                self._recorder.gap(
-                    group,
-                    first_due_ms=first_ms,
-                    last_due_ms=next_ms - period_ms,
-                    slots=(next_ms - first_ms) // period_ms,
-                    reason=Quality.STOPPED,
-                )
+            slots = (schedule.next_due_ms(group) - last_due_ms) // period_ms - 1
+            self._declare(group, last_due_ms + period_ms, slots, Quality.STOPPED)
         return schedule
 
-    async def _read(self, slot: Slot) -> None:
-        if slot.missed:
+    def _declare(self, group: int, first_due_ms: int, slots: int, reason: Quality) -> None:
+        """Declare slots that nobody read, in as many runs as it takes to count them.
+
+        A clock that begins in 1970 and is set by NTP steps over more slots than one run can hold.
+        """
+        period_ms = self.readers[group].meter.period_ms
+        for done in range(0, slots, _RUN_SLOTS_MAX):
+            run = min(slots - done, _RUN_SLOTS_MAX)
             self._recorder.gap(
-                slot.group,
-                first_due_ms=slot.first_missed_ms,
-                last_due_ms=slot.due_ms - slot.period_ms,
-                slots=slot.missed,
-                reason=Quality.OVERRUN,
+                group,
+                first_due_ms=first_due_ms + done * period_ms,
+                last_due_ms=first_due_ms + (done + run - 1) * period_ms,
+                slots=run,
+                reason=reason,
             )
+
+    async def _read(self, slot: Slot) -> None:
+        self._declare(slot.group, slot.first_missed_ms, slot.missed, Quality.OVERRUN)
         reader = self.readers[slot.group]
         scan = await reader.scan()
         # a value is as old as the middle of the read that fetched it

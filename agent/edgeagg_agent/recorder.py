@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import CODEC_DELTA, Aggregator, Journal
+from edgeagg._core import CODEC_DELTA, Aggregator, Journal, decode
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg_agent.outbox import Outbox
@@ -171,25 +171,45 @@ class Recorder:
     def _take_up(self, checkpoint: _Checkpoint) -> None:
         """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
         self._aggregator.restore(checkpoint.snapshot)
+        lost = 0
         for number in range(checkpoint.cut + 1, self._journal.committed):
             record = self._journal.read(number)
             if record is None:
+                lost += 1
                 continue
             kind, payload = record
             if kind == _ROW:
-                self._replay(payload)
+                self._replay(payload, is_behind_damage=lost > 0)
             elif kind == _CUT:
                 self._last_cut = number
                 (now_ms,) = _CUT_AT.unpack(payload)
                 kept = self._outbox.parts_of(number, now_ms)
                 self._keep(self._messages(now_ms, kept), self._aggregator.snapshot())
+        self.counters.damaged += lost
 
-    def _replay(self, payload: bytes) -> None:
+    def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
         try:
+            if is_behind_damage:
+                self._declare_lost(payload)
             self._aggregator.replay(payload)
         except ValueError:
             # damage that the checksum missed, or a slot twice: its group goes on behind it
             self.counters.damaged += 1
+
+    def _declare_lost(self, payload: bytes) -> None:
+        """Declare the slots between the last one known of a group and those of this record."""
+        probe = _aggregator(self._catalogue)
+        probe.replay(payload)
+        part = probe.cut(0)
+        for _, group, _, _, columns in decode(CODEC_DELTA, part[0]) if part else ():
+            first_due_ms, last_due_ms = columns[0][0], self._aggregator.last_due_ms(group)
+            period_ms = self._catalogue.groups[group].period_ms
+            if first_due_ms is None or last_due_ms is None:
+                continue
+            slots = (first_due_ms - last_due_ms) // period_ms - 1
+            if slots > 0:
+                gap_ms = last_due_ms + period_ms, first_due_ms - period_ms
+                self._aggregator.push_gap(group, *gap_ms, slots, Quality.STOPPED)
 
     def _last_checkpoint(self) -> _Checkpoint | None:
         for number in range(self._journal.committed - 1, self._journal.first - 1, -1):

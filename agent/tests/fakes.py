@@ -1,5 +1,8 @@
-"""What the agent's upper half is tested with: time that does not wait, a bus that follows a script,
-a recorder that only listens, and a site file that is right until a test changes it."""
+"""What the agent's upper half is tested with.
+
+Time that does not wait, a bus that follows a script, a recorder that only listens, and a site file
+that is right until a test changes it.
+"""
 
 from pathlib import Path
 

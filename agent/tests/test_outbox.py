@@ -117,7 +117,7 @@ def test_a_directory_in_use_is_refused_until_it_is_closed(opened, tmp_path):
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot use .*file/state: Not a directory"):
+    with pytest.raises(StoreError, match=r"cannot use .*file/state: Not a directory"):
         Outbox(tmp_path / "file" / "state", now_ms=START_MS, bytes_max=BYTES_MAX)
 
 

@@ -1,4 +1,4 @@
-"""The sender against a lossy network and a model platform; the uplink's shell against a fake one."""
+"""The sender against a lossy network and a model platform, the uplink against a fake client."""
 
 import asyncio
 import random
@@ -22,9 +22,9 @@ PLATFORM = Destination(
 )
 
 
-def low(_from, _to):
-    """The shortest time-out of those that may be drawn."""
-    return _from
+def low(least, _most):
+    """Draw the shortest time-out there may be."""
+    return least
 
 
 def receipt(through, ranges=(), *, server_ms=START_MS, epoch=EPOCH, gateway=GATEWAY):
@@ -202,7 +202,7 @@ class World:
         assert self.sender._sent_ms.keys() <= window
 
     def window(self):
-        """The lowest sequences that the newest receipt does not hold."""
+        """Return the lowest sequences that the newest receipt does not hold."""
         known = self.newest
         unreceipted = (
             sequence
@@ -234,7 +234,7 @@ class World:
     st.integers(0, 2**32),
     st.sampled_from((0.0, 0.2, 0.6, 0.95)),
     st.lists(st.integers(1, 60), max_size=3, unique=True),
-    st.lists(st.sampled_from("grow grow connect backup restore".split()), max_size=20),
+    st.lists(st.sampled_from(["grow", "grow", "connect", "backup", "restore"]), max_size=20),
 )
 def test_everything_is_delivered_whatever_the_network_and_the_platform_do(
     seed, loss, poison, events
@@ -251,7 +251,8 @@ def test_everything_is_delivered_whatever_the_network_and_the_platform_do(
             world.platform.backup = set(world.platform.have)
         else:
             world.platform.have = set(world.platform.backup)
-    # a network that is well again; hellos tell a gateway with nothing to send of a restored platform
+    # the network is well again; a new batch tells a gateway with nothing to send of a restored
+    # platform
     world.head += 1
     for _ in range(400):
         if world.is_done():

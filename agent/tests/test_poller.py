@@ -1,0 +1,200 @@
+"""The poller in fake time: every slot is accounted for, dead meters cost little."""
+
+import itertools
+
+import pytest
+
+from agent.tests.fakes import (
+    START_MS,
+    FakeRecorder,
+    TimeIsUpError,
+)
+from agent.tests.metering import (
+    ENERGY,
+    GOOD,
+    METERS,
+    REFUSAL,
+    SILENCE,
+    VALUES,
+    Bench,
+)
+from edgeagg.model import Quality
+
+
+async def test_every_slot_becomes_a_row_taken_when_its_totalisers_were_read(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=11_000)
+    await bench.run()
+    due_ms = [row[1] for row in bench.rows(0)]
+    assert due_ms == [START_MS + second * 1_000 for second in range(1, 11)]
+    assert [row[1] for row in bench.rows(1)] == [START_MS + 5_000, START_MS + 10_000]
+    assert bench.rows(0)[0] == (0, START_MS + 1_000, START_MS + 1_070, VALUES, GOOD)
+    assert bench.rows(0)[1] == (0, START_MS + 2_000, START_MS + 2_050, VALUES, GOOD)
+    assert bench.recorder.gaps == []
+
+
+@pytest.mark.parametrize("place", [ENERGY, None])
+async def test_without_totalisers_a_row_is_taken_in_the_middle_of_the_scan(tmp_path, place):
+    points = ("tier = 1", 'tier = 1\npoints = ["voltage_l1", "current_l1"]')
+    bench = Bench(tmp_path, lasts_ms=1_500, site=METERS if place else METERS.replace(*points))
+    bench.faults = {(1, *ENERGY): REFUSAL}
+    await bench.run()
+    took_ms = 80 if place else 60
+    assert bench.rows(0)[0][1:3] == (START_MS + 1_000, START_MS + 1_000 + took_ms // 2)
+
+
+async def test_a_reading_is_never_taken_before_it_was_due(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=1_500)
+    pass_ms = bench.clock.pass_ms
+
+    def step_back(duration_ms):
+        pass_ms(duration_ms)
+        if duration_ms == 20:
+            bench.clock.step_ms(-20)  # a clock that stands still, as one does that is held
+
+    bench.clock.pass_ms = step_back
+    await bench.run()
+    assert bench.rows(0)[0][1:3] == (START_MS + 1_000, START_MS + 1_000)
+
+
+async def test_a_dead_meter_is_asked_less_and_less_often_at_most_a_minute_apart(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=400_000)
+    bench.faults = {1: SILENCE}
+    await bench.run()
+    asked_s = [round((at_ms - START_MS) / 1000) for at_ms, r in bench.bus.asked if r.unit == 1]
+    apart_s = [after - before for before, after in itertools.pairwise(asked_s)]
+    assert apart_s[:7] == [1, 1, 2, 4, 8, 16, 32]
+    assert set(apart_s[7:]) == {60}
+    assert len(bench.rows(0)) == 399
+    assert {row[4] for row in bench.rows(0)} == {(Quality.NO_REPLY,) * 3}
+    # the other one is read as if nothing had happened
+    assert [row[3] for row in bench.rows(1)] == [VALUES] * 79
+    assert bench.recorder.gaps == []
+
+
+@pytest.mark.parametrize("period_s", [2, 5, 15, 20, 30, 48, 60, 90, 600])
+async def test_whatever_its_period_a_dead_meter_is_asked_once_a_minute_or_at_every_slot(
+    tmp_path, period_s
+):
+    site = METERS.replace('period = "1s"', f'period = "{period_s}s"')
+    bench = Bench(tmp_path, lasts_ms=3_600_000, site=site)
+    bench.faults = {1: SILENCE}
+    await bench.run()
+    asked_ms = [at_ms for at_ms, r in bench.bus.asked if r.unit == 1]
+    apart_ms = [after - before for before, after in itertools.pairwise(asked_ms)]
+    assert max(apart_ms) <= max(60_000, period_s * 1_000) + 100
+
+
+async def test_a_meter_that_answers_again_is_read_at_every_slot_at_once(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=200_000)
+    bench.faults = {1: SILENCE}
+    answer = bench.answer
+
+    def come_back(request):
+        if bench.clock.now_ms() - START_MS > 100_000:
+            bench.faults = {}
+        return answer(request)
+
+    bench.bus.script = come_back
+    await bench.run()
+    good = [row[1] for row in bench.rows(0) if row[4] == GOOD]
+    assert good[0] - START_MS <= 160_000
+    assert good == list(range(good[0], START_MS + 200_000, 1_000))
+    assert bench.readers[0].state.failures == 0
+
+
+async def test_slots_since_the_last_run_are_declared_as_stopped(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=2_500)
+    last_ms = START_MS - 60_000
+    bench.recorder = FakeRecorder({0: last_ms})
+    await bench.run()
+    assert bench.recorder.gaps == [(0, last_ms + 1_000, START_MS, 60, Quality.STOPPED)]
+    assert [row[1] for row in bench.rows(0)] == [START_MS + 1_000, START_MS + 2_000]
+
+
+async def test_a_restart_within_a_period_declares_nothing_and_reads_no_slot_twice(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=3_500)
+    bench.recorder = FakeRecorder({0: START_MS + 1_000, 1: START_MS})
+    await bench.run()
+    assert bench.recorder.gaps == []
+    assert [row[1] for row in bench.rows(0)] == [START_MS + 2_000, START_MS + 3_000]
+
+
+async def test_slots_the_bus_had_no_time_for_are_declared_as_overrun(tmp_path):
+    bench = Bench(tmp_path, lasts_ms=30_000, took_ms=800)  # 3.2 s for a scan, 4 s with the ratio
+    await bench.run()
+    first, second = bench.rows(0)[:2]
+    assert second[1] - first[1] > 1_000
+    assert bench.recorder.gaps[0] == (
+        0,
+        first[1] + 1_000,
+        second[1] - 1_000,
+        (second[1] - first[1]) // 1_000 - 1,
+        Quality.OVERRUN,
+    )
+    for group, period_ms in ((0, 1_000), (1, 5_000)):
+        slots = [row[1] for row in bench.rows(group)]
+        for gap in bench.recorder.gaps:
+            if gap[0] == group:
+                slots += range(gap[1], gap[2] + 1, period_ms)
+                assert len(range(gap[1], gap[2] + 1, period_ms)) == gap[3]
+        assert sorted(slots) == list(range(START_MS + period_ms, max(slots) + 1, period_ms))
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_clock_that_was_in_1970_is_declared_in_gaps_that_the_core_can_count(
+    tmp_path, is_restarted
+):
+    # a board without battery: NTP steps over 56 years, that is 2^33 slots of 200 ms
+    site = METERS.replace('period = "1s"', 'period = "200ms"')
+    bench = Bench(tmp_path, lasts_ms=10_000, site=site)
+    if is_restarted:
+        bench.recorder = FakeRecorder({0: 3_600_000})
+    else:
+        bench.clock.step_ms(3_600_000 - START_MS)
+        bench.faults = {}
+        answer = bench.answer
+
+        def step(request):
+            if bench.clock.now_ms() < START_MS:
+                bench.clock.step_ms(START_MS - 3_600_000)
+            return answer(request)
+
+        bench.bus.script = step
+    await bench.run()
+    slots = sorted(
+        [(row[1], row[1]) for row in bench.rows(0)]
+        + [gap[1:3] for gap in bench.recorder.gaps if gap[0] == 0]
+    )
+    for before, after in itertools.pairwise(slots):
+        assert after[0] == before[1] + 200
+    for _, first_ms, last_ms, count, _ in (gap for gap in bench.recorder.gaps if gap[0] == 0):
+        assert count == (last_ms - first_ms) // 200 + 1 < 2**32
+
+
+async def test_it_naps_for_a_second_at_most_so_that_its_beat_goes_on(tmp_path):
+    site = METERS.replace('period = "1s"', 'period = "60s"').replace('"5s"', '"60s"')
+    bench = Bench(tmp_path, lasts_ms=50_000, site=site)
+    poller = bench.poller()
+    with pytest.raises(TimeIsUpError):
+        await poller.run()
+    assert set(bench.clock.slept_ms) == {1_000}
+    assert bench.clock.now_ms() - poller.beat_ms <= 1_000
+
+
+async def test_a_change_is_logged_once_with_the_trouble(tmp_path, caplog):
+    caplog.set_level("INFO")
+    bench = Bench(tmp_path, lasts_ms=12_000)
+    bench.faults = {1: SILENCE}
+    answer = bench.answer
+
+    def come_back(request):
+        if bench.clock.now_ms() - START_MS > 8_000:
+            bench.faults = {}
+        return answer(request)
+
+    bench.bus.script = come_back
+    await bench.run()
+    assert [record.getMessage() for record in caplog.records] == [
+        "meter incomer: no_reply no reply",
+        "meter incomer: reads again",
+    ]
