@@ -96,12 +96,18 @@ def _run(options: argparse.Namespace) -> int:
     )
     try:
         asyncio.run(agent.run())
-    except* (EdgeaggError, OSError) as errors:
-        error: BaseException = errors
-        while isinstance(error, BaseExceptionGroup):  # a task group within a task group
-            error = error.exceptions[0]
-        raise error from None
+    except ExceptionGroup as errors:
+        known, unknown = errors.split((EdgeaggError, OSError))
+        if known is None or unknown is not None:
+            raise  # a mistake of ours: with its whole trace
+        raise _first(known) from None
     return 0
+
+
+def _first(errors: ExceptionGroup[Exception]) -> Exception:
+    """Return the first error, however deep the task group that raised it."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
 
 
 def _check(options: argparse.Namespace) -> int:
