@@ -1,9 +1,11 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days format lock wheels clean
 
 SECONDS ?= 0
+SEED ?= 1
+DAYS ?= 30
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
@@ -14,6 +16,7 @@ help:
 	@echo
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
+	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
 	@echo 'make wheels            build both distributions into dist/'
@@ -49,6 +52,10 @@ hil-short: setup
 
 hil: setup
 	$(BIN)/pytest -q -n $(JOBS) hil_tests
+
+# the agent's and the receiver's logic through simulated days with faults, from a seed
+days: setup
+	@$(BIN)/python -m hil_tests.virtual --seed $(SEED) --days $(DAYS)
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .

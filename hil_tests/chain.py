@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -18,6 +19,19 @@ from hil_tests.services.process import Child, free_port, tied_to_parent
 PLANT = Path(__file__).parent / "plant"
 GATEWAY = "qp-demo"
 DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a scenario changes between the parts of a chain."""
+
+    broker_port: int | None = None
+    agent_broker_port: int | None = None
+    """Where the agent finds the broker, if not at `broker_port`."""
+    agent_clock: Path | None = None
+    """A file for `hil_tests.shifted`: how wrong the agent's host clock is."""
+    environment: Sequence[str] = ()
+    """NAME=VALUE for agent and receiver."""
 
 
 class Chain:
@@ -31,6 +45,7 @@ class Chain:
         day_minutes: float = 6,
         store: str | None = None,
         changes: Mapping[str, str] | None = None,
+        wiring: Wiring | None = None,
     ) -> None:
         """Write the files into `directory`; nothing is started.
 
@@ -42,7 +57,8 @@ class Chain:
         self.store = store or f"sqlite:///{self.database}"
         self.site_file = directory / "site.toml"
         self.status_file = directory / "status.json"
-        self.broker_port = free_port()
+        self._wiring = wiring or Wiring()
+        self.broker_port = self._wiring.broker_port or free_port()
         values = {
             "DIRECTORY": str(directory),
             "BROKER_PORT": str(self.broker_port),
@@ -52,6 +68,8 @@ class Chain:
             "DAY_SPEED": f"{DAY_MS / 60_000 / day_minutes:g}",
         }
         for name in ("site.toml", "sim.toml"):
+            if name == "site.toml" and self._wiring.agent_broker_port is not None:
+                values["BROKER_PORT"] = str(self._wiring.agent_broker_port)
             text = Template((PLANT / name).read_text("utf-8")).substitute(values)
             if name == "site.toml":
                 text = _changed(text, changes or {})
@@ -62,7 +80,9 @@ class Chain:
         self.receiver = self._child(
             "receiver", ["edgeagg", "receive", "--broker", broker_url, "--store", self.store]
         )
-        self.agent = self._child("agent", ["edgeagg_agent", "run", str(self.site_file)])
+        clock_file = self._wiring.agent_clock
+        clock = [] if clock_file is None else ["hil_tests.shifted", str(clock_file)]
+        self.agent = self._child("agent", [*clock, "edgeagg_agent", "run", str(self.site_file)])
 
     def start(self) -> None:
         """Start everything, the meters first: an agent does not start without its ports."""
@@ -132,6 +152,8 @@ class Chain:
 
     def _child(self, name: str, module: Sequence[str]) -> Child:
         command = [sys.executable, "-m", *module]
+        if name in {"agent", "receiver"}:
+            command = ["env", *self._wiring.environment, *command]
         return Child(tied_to_parent(command), name=name, log=self.directory / f"{name}.log")
 
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hil_tests.report import pytest_terminal_summary  # noqa: F401 - pytest finds it here
 from hil_tests.services import process
 from hil_tests.services.broker import Broker, start_broker
 from hil_tests.services.database import Postgres, start_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from hil_tests.bench import Bench
 
 
 @pytest.fixture
@@ -45,3 +48,13 @@ def database(postgres: Postgres, request: pytest.FixtureRequest) -> str:
     # PostgreSQL cuts names at 63 bytes, and two parameters of one test may differ behind that.
     name = re.sub(r"\W+", "_", request.node.name.lower())[:40]
     return postgres.create_database(f"{name}_{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give the meters of EDGEAGG_BENCH, or simulated ones; see docs/hardware-bench.md."""
+    # most tests need no bench, and do without the import of its simulator and of the agent
+    from hil_tests.bench import open_bench  # noqa: PLC0415
+
+    async with open_bench(tmp_path) as opened:
+        yield opened

@@ -106,11 +106,11 @@ def assert_nothing_is_missing(chain: Chain, found: Audit) -> None:
 
 def test_every_slot_of_a_quiet_run_has_a_value(started: Started) -> None:
     chain = started()
-    until(lambda: windows(chain) >= 12, "two closed windows for every meter")
+    until(lambda: windows(chain) >= 18, "three closed windows for every meter")
     found = audited(chain)
     assert_nothing_is_missing(chain, found)
     assert found.values == found.point_slots_due
-    assert found.windows >= 12
+    assert found.windows >= 18
     incomer = found.nodes[0]
     assert (incomer.meter, incomer.tier) == ("incomer", 1)
     # the plant loses 1.5 % below its incomer; registers and read times blur a short run

@@ -139,7 +139,18 @@ def test_meters_of_one_kind_do_not_move_in_step() -> None:
 def test_a_load_stays_within_its_scale(kind: str) -> None:
     shares = [power / 60e6 for power in load(kind).power_mw_table]
     assert max(map(abs, shares)) <= 1.01
-    assert (min(shares) < -0.5 and max(shares) <= 0) if kind == "pv" else min(shares) > 0
+    gives, takes = min(shares) < -0.5, max(shares) > 0.5
+    assert (gives, takes) == {"pv": (True, False), "storage": (True, True)}.get(kind, (False, True))
+    assert kind == "storage" or min(shares) > 0 or max(shares) <= 0
+
+
+def test_storage_gives_in_the_peaks_and_takes_at_night_and_at_noon() -> None:
+    series = load("storage", week=Week.at_speed(1))
+    by_hour = [series.power_w(SHANGHAI_MIDNIGHT_MS + hour * 3_600_000) for hour in range(24)]
+    given = {hour for hour, power_w in enumerate(by_hour) if power_w < -30_000}
+    taken = {hour for hour, power_w in enumerate(by_hour) if power_w > 30_000}
+    assert given == {10, 11, 19, 20, 21}
+    assert taken == {2, 3, 4, 13}
 
 
 def test_the_course_of_a_day_is_local_time_and_scaled_by_day_speed_only() -> None:

@@ -17,9 +17,10 @@ from hil_tests.sim.electrical import Node, Supply
 from hil_tests.sim.errors import SimError
 from hil_tests.sim.loads import Series, Week
 from hil_tests.sim.meters import SimMeter
+from hil_tests.sim.ports import LOOPBACK
 from hil_tests.sim.profile import load_profile, parse_profile
 from hil_tests.sim.registers import crc16, encode, encode_float, encode_integer
-from hil_tests.sim.servers import LOOPBACK, RtuServer, TcpServer
+from hil_tests.sim.servers import RtuServer, TcpServer
 from hil_tests.sim.site import CHECKOUT
 
 if TYPE_CHECKING:

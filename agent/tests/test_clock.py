@@ -1,5 +1,6 @@
 """The agent's time: forward at once, never backwards, whatever the host's clock does."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,14 @@ def test_after_a_step_back_time_goes_on_from_where_it_was_at_the_monotonic_pace(
     assert host.clock.now_ms() == before_ms + 100
     host.pass_ns(900 * MS)
     assert host.clock.now_ms() == before_ms + 1_000
+
+
+@pytest.mark.parametrize("step_ms", [1, 2, 9])
+def test_a_step_of_a_millisecond_is_no_slew(step_ms):
+    host = Host()
+    before_ms = host.clock.now_ms()
+    host.pass_ns(20 * MS, step_ns=-step_ms * MS)
+    assert host.clock.now_ms() == before_ms + 20
 
 
 def test_a_host_that_has_caught_up_is_followed_again():

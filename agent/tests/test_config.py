@@ -171,6 +171,11 @@ def test_durations_are_read_with_their_units(tmp_path, text, period_ms):
     assert site.meters[2].period_ms == period_ms
 
 
+def test_window_lengths_are_sorted_and_each_taken_once(tmp_path):
+    lengths = ("[status]", '[windows]\nlengths = ["1min", "10s", "60s"]\n[status]')
+    assert load_site(write_site(tmp_path, lengths)).window_lengths_ms == (10_000, 60_000)
+
+
 def test_the_site_of_the_demo_loads(tmp_path):
     text = (CHECKOUT / "hil_tests/plant/site.toml").read_text("utf-8")
     places = {"DIRECTORY": str(tmp_path), "BROKER_PORT": "1883", "ROOF_PORT": "5020"}

@@ -189,8 +189,10 @@ def wide_rows(count):
     ]
 
 
-@pytest.mark.parametrize("mode", ["before", "torn", "hole"])
-async def test_a_kill_between_the_parts_of_a_cut_keeps_each_part_once(ram, disk, mode, monkeypatch):
+@pytest.mark.parametrize(("mode", "share"), [("before", 0), ("torn", 0.5), ("hole", 0.05)])
+async def test_a_kill_between_the_parts_of_a_cut_keeps_each_part_once(
+    ram, disk, mode, share, monkeypatch
+):
     monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", 1 << 18)  # room for all parts
     monkeypatch.setattr(recorder_module, "_SEGMENT_BYTES", 1 << 18)
     first, *rows = wide_rows(60)
@@ -201,7 +203,7 @@ async def test_a_kill_between_the_parts_of_a_cut_keeps_each_part_once(ram, disk,
     assert len(expected) == 4  # a catalogue and three parts
     parts = Delivered(expected).data
     for place in range(operations - 11, operations + 1):  # from the commit of the cut on
-        disk.kill_at, disk.mode = disk.operations + place, mode
+        disk.kill_at, disk.mode, disk.share = disk.operations + place, mode, share
         gateway = Gateway(shutil.copytree(base, ram / f"{place}"), WIDE)
         await gateway.play(steps)
         assert gateway.kills == 1
@@ -315,6 +317,26 @@ async def test_what_is_recorded_while_a_cut_is_under_way_stands_behind_it(ram):
     before, after = await after_restart(ram, PLANT, LATER_MS)
     assert in_groups(Delivered(after).events) == in_groups(rows)
     assert in_groups(Delivered(before).events) == in_groups(rows[:half])
+
+
+async def test_readings_written_together_with_a_cut_and_behind_it_are_not_freed_with_it(ram, disk):
+    steps = history(7, PLANT, 200)
+    rows = [step for step in steps if isinstance(step, Row | Gap)]
+    outbox = Outbox(ram, now_ms=START_MS, bytes_max=BYTES_MAX)
+    recorder = Recorder(ram, outbox, GATEWAY, PLANT, now_ms=START_MS)
+    for row in rows[:100]:
+        row.push(recorder)
+    await recorder._committing.acquire()  # a commit is under way
+    cutting = asyncio.create_task(recorder.cut(START_MS + 1))
+    await asyncio.sleep(0)
+    for row in rows[100:]:  # enough to fill segments between the cut and its checkpoint
+        row.push(recorder)
+    recorder._committing.release()
+    await cutting
+    outbox.close()
+    before, after = await after_restart(ram, PLANT, LATER_MS)
+    assert in_groups(Delivered(before).events) == in_groups(rows[:100])
+    assert in_groups(Delivered(after).events) == in_groups(rows)
 
 
 async def test_nothing_is_safe_before_the_commit_and_everything_behind_it(ram):

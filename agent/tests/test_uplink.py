@@ -55,6 +55,12 @@ def test_what_a_receipt_holds_beyond_its_through_is_not_sent_again():
     assert sender.due(40, START_MS + 5_000) == [2, 5, *range(7, 21)]
 
 
+def test_ranges_out_of_order_do_no_harm():
+    sender = Sender(0, low)
+    sender.take(receipt(0, [(10, 12), (3, 4)]))
+    assert sender.due(40, START_MS) == [*range(1, 10), *range(13, 20)]
+
+
 def test_a_time_out_sends_all_unreceipted_batches_again_and_counts_them():
     sender = Sender(0, low)
     sender.due(3, START_MS)

@@ -159,12 +159,55 @@ def _base(week: Week, rng: Random) -> Iterator[float]:
         yield 0.9 + 0.02 * noise
 
 
+def _storage(week: Week, rng: Random) -> Iterator[float]:
+    """Charge a battery at night and at noon, give back in the two peaks."""
+    plan = [_storage_share(minute % 1440) for minute in range(_WEEK_MIN)]
+    for minute, noise in zip(week.minutes, _noise(rng), strict=False):
+        yield plan[minute] * (1 + 0.01 * noise) + 0.004  # its own converter never rests
+
+
+def _storage_share(minute: int) -> float:
+    for start, end, share in (
+        (60, 300, 0.8),
+        (540, 690, -0.9),
+        (720, 840, 0.7),
+        (1080, 1290, -0.9),
+    ):
+        if start <= minute < end:
+            # A converter ramps within a quarter of an hour at both ends.
+            return share * min(1.0, (minute - start + 1) / 15, (end - minute) / 15)
+    return 0.0
+
+
+def _charger(week: Week, rng: Random) -> Iterator[float]:
+    """Four charge points: cars come by day, charge at full power, then taper off."""
+    points = [_sessions(week, rng) for _ in range(4)]
+    for shares in zip(*points, strict=True):
+        yield 0.01 + 0.99 * sum(shares) / len(points)
+
+
+def _sessions(week: Week, rng: Random) -> array[float]:
+    track = array("d")
+    minute_s = week.period_s / _WEEK_MIN
+    while len(track) < week.period_s:
+        day_minute = week.minutes[len(track)] % 1440
+        busy = 480 <= day_minute < 1260
+        track.extend([0.0] * max(1, round(rng.uniform(10, 90 if busy else 600) * minute_s)))
+        full_s = max(1, round(rng.uniform(20, 120) * minute_s))
+        track.extend([1.0] * full_s)
+        taper_s = max(1, full_s // 3)
+        track.extend(1 - 0.85 * second / taper_s for second in range(taper_s))
+    return track[: week.period_s]
+
+
 LOADS: Mapping[str, Shape] = {
     "plant": Shape(_plant, 593),  # power factor 0.86
     "lighting": Shape(_lighting, 329),  # 0.95
     "hvac": Shape(_hvac, 540),  # 0.88
     "pv": Shape(_pv, 101),  # 0.995
     "base": Shape(_base, 251),  # 0.97
+    "storage": Shape(_storage, 101),  # 0.995
+    "charger": Shape(_charger, 143),  # 0.99
 }
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from hil_tests.sim import electrical
+from hil_tests.sim import electrical, sunspec
 from hil_tests.sim.errors import SimError
+from hil_tests.sim.patterns import Shown, show
 from hil_tests.sim.registers import clamp, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from hil_tests.sim.electrical import Snapshot, Supply
+    from hil_tests.sim.patterns import Pattern
     from hil_tests.sim.profile import Point, Profile, Register
 
 # Units of profiles as multiples of V, A, W, var, VA, Hz, degrees, 1 and kWh, kvarh, kVAh.
@@ -29,14 +31,7 @@ UNITS: Mapping[str, Fraction] = {
     "%": Fraction(100),
 }
 
-# The texts of SunSpec's common model with their lengths in bytes, 64 registers together.
-_SUNSPEC_TEXTS = (
-    ("edgeagg", 32),  # manufacturer
-    ("bench meter", 32),  # model
-    ("", 16),  # options
-    ("1", 16),  # version
-    ("0001", 32),  # serial number
-)
+_SERIALS = ("0001", "0002")  # of a meter, and of the one it is replaced by
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +42,7 @@ class _Cell:
     count: int
     point: Point | None = None
     words: tuple[int, ...] = ()
+    words_replaced: tuple[int, ...] = ()  # when another meter hangs there
 
     @property
     def end(self) -> int:
@@ -65,12 +61,14 @@ class SimMeter:
         ratios: Mapping[str, Fraction],
         supply: Supply,
         dead: bool = False,
+        patterns: Sequence[Pattern] = (),
     ) -> None:
         self.name = name
         self.unit = unit
         self.profile = profile
         self.supply = supply
         self.dead = dead
+        self.patterns = tuple(patterns)
         if unknown := sorted(ratios.keys() - profile.ratios.keys()):
             allowed = ", ".join(profile.ratios) or "none"
             raise SimError(
@@ -99,7 +97,8 @@ class SimMeter:
         state = self.supply.at(t_ms)
         for cell in cells:
             if cell.address < address + count and address < cell.end:
-                for place, word in enumerate(self._words(cell, state), cell.address - address):
+                words_of_cell = self._words(cell, state, t_ms)
+                for place, word in enumerate(words_of_cell, cell.address - address):
                     if 0 <= place < count:
                         words[place] = word
         known = [word for word in words if word is not None]
@@ -108,6 +107,10 @@ class SimMeter:
     def value(self, point: Point, t_ms: int) -> Fraction:
         """Return the exact value of a point in its unit, before the resolution of its register."""
         return self.supply.at(t_ms).value(point.name) * UNITS[point.unit]
+
+    def silent(self, t_ms: int) -> bool:
+        """Tell whether the meter answers nobody at an instant."""
+        return self.dead or any(pattern.silent(t_ms) for pattern in self.patterns)
 
     def warm_up(self) -> None:
         """Compute what takes long before the line's clock runs: a read must not wait for it."""
@@ -118,21 +121,25 @@ class SimMeter:
         """Return the first register of all and the one behind the last."""
         return _span([cell for cells in self._cells.values() for cell in cells])
 
-    def _words(self, cell: _Cell, state: Snapshot) -> tuple[int, ...]:
+    def _words(self, cell: _Cell, state: Snapshot, t_ms: int) -> tuple[int, ...]:
         point = cell.point
         if point is None:
-            return cell.words
+            replaced = cell.words_replaced and any(one.replaced(t_ms) for one in self.patterns)
+            return cell.words_replaced if replaced else cell.words
         if not electrical.knows(point.name):
             return (0,) * cell.count
         factor = point.scale
         for ratio in point.ratios:
             factor *= self._ratios[ratio]
+        shown = Shown(state.value(point.name) * UNITS[point.unit])
+        if point.is_totaliser and self.patterns:
+            shown = show(self.patterns, lambda at_ms: self.value(point, at_ms), t_ms)
         return encode(
-            state.value(point.name) * UNITS[point.unit],
+            shown.value,
             kind=point.register.kind,
             order=point.register.order,
             factor=factor,
-            resolution=point.resolution if point.is_totaliser else None,
+            resolution=point.resolution if point.is_totaliser and shown.counted else None,
         )
 
     def _check_points(self) -> None:
@@ -148,9 +155,8 @@ class SimMeter:
         """Yield (function, cell); of two cells at one address the later one is what is read."""
         for identity in self.profile.identities:
             yield identity.register.function, _fixed(identity.register, identity.low)
-        if self.profile.name.startswith("sunspec-meter-"):
-            model = int(self.profile.name.removeprefix("sunspec-meter-"))
-            yield from ((3, cell) for cell in _sunspec_cells(model))
+        if self.profile.name.startswith(("sunspec-meter-", "sunspec:")):
+            yield from ((3, cell) for cell in _sunspec_cells(self.profile.name))
         for name, ratio in self.profile.ratios.items():
             raw, kind = self._ratios[name] / ratio.scale, ratio.register.kind
             if kind[0] != "f" and (raw.denominator != 1 or clamp(int(raw), kind=kind) != raw):
@@ -179,14 +185,9 @@ def _fixed(register: Register, raw: Fraction) -> _Cell:
     return _Cell(register.address, register.count, words=words)
 
 
-def _sunspec_cells(model: int) -> tuple[_Cell, ...]:
-    """Return marker, common model, meter model header and end, as the SunSpec models place them."""
-    text = b"".join(text.encode().ljust(size, b"\0") for text, size in _SUNSPEC_TEXTS)
-    words = tuple(int.from_bytes(text[i : i + 2], "big") for i in range(0, len(text), 2))
-    return (
-        _Cell(40000, 2, words=(0x5375, 0x6E53)),  # "SunS"
-        _Cell(40002, 2, words=(1, 66)),  # common model and its length
-        _Cell(40004, 66, words=(*words, 1, 0x8000)),  # unit id 1, then the pad register
-        _Cell(40070, 2, words=(model, 124)),  # a float meter model and its length
-        _Cell(40196, 2, words=(0xFFFF, 0)),  # no more models
-    )
+def _sunspec_cells(profile: str) -> Iterable[_Cell]:
+    """Yield marker, common model, headers, scale factors and end, as SunSpec places them."""
+    for address, words in sunspec.fixed_words(profile):
+        yield _Cell(address, len(words), words=words)
+    old, new = (sunspec.text_words(text, sunspec.SERIAL_COUNT) for text in _SERIALS)
+    yield _Cell(sunspec.SERIAL, len(old), words=old, words_replaced=new)

@@ -1,6 +1,6 @@
 """pymodbus servers in front of simulated meters.
 
-Owns the two ways to a meter: RTU frames for a line (`RtuServer.answer`) and Modbus TCP
+Owns the two ways to a meter: RTU or ASCII frames for a line (`RtuServer.answer`) and Modbus TCP
 (`TcpServer`). Reads cross pymodbus' own framer, decoder and server. Nothing can be written: every
 function but 3 and 4 is refused and remembered in `writes_seen`.
 """
@@ -16,7 +16,8 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from hil_tests.sim.errors import SimError
-from hil_tests.sim.registers import crc16
+from hil_tests.sim.framing import Ascii, Framing, Rtu
+from hil_tests.sim.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
     from hil_tests.sim.meters import SimMeter
 
-LOOPBACK = "127.0.0.1"
 _READS = (3, 4)
-_REQUEST_BYTES = 8  # of a read: unit, function, start, count, CRC
+_REQUEST_BYTES = 6  # of a read: unit, function, start, count
 _REPLY_TIMEOUT_S = 5.0  # a server on loopback that takes longer is broken, not slow
 _ANY_UNIT = 0  # pymodbus' own number for units that no device claims
 
@@ -83,8 +83,7 @@ class TcpServer:
     def _watch(self, sending: bool, pdu: ModbusPDU) -> ModbusPDU:  # noqa: FBT001 - pymodbus calls it
         """See each message as a PDU: remember writes, notice replies that no meter would give."""
         if sending:
-            alive = (meter.unit for meter in self._meters if not meter.dead)
-            self._silenced = pdu.dev_id not in alive
+            self._silenced = not is_there(self._meters, pdu.dev_id, self._now_ms)
         elif pdu.function_code not in _READS:
             self.writes_seen.append((pdu.dev_id, pdu.function_code))
         return pdu
@@ -97,13 +96,18 @@ class TcpServer:
 class RtuServer:
     """The meters of one line: `answer` is what a `Line` asks.
 
-    It judges a frame as meters do before any of it reaches pymodbus: whole CRC, own unit id.
+    It judges a frame as meters do before any of it reaches pymodbus: right checksum, own unit id.
     """
 
-    def __init__(self, meters: Iterable[SimMeter], *, now_ms: Callable[[], int]) -> None:
-        meters = tuple(meters)
-        self._units = {meter.unit for meter in meters if not meter.dead}
-        self._server = TcpServer(meters, port=0, now_ms=now_ms, framer=FramerType.RTU)
+    def __init__(
+        self, meters: Iterable[SimMeter], *, now_ms: Callable[[], int], ascii_mode: bool = False
+    ) -> None:
+        self.framing: Framing = Ascii() if ascii_mode else Rtu()
+        self._meters = tuple(meters)
+        self._now_ms = now_ms
+        self._ascii = ascii_mode
+        framer = FramerType.ASCII if ascii_mode else FramerType.RTU
+        self._server = TcpServer(self._meters, port=0, now_ms=now_ms, framer=framer)
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -126,26 +130,40 @@ class RtuServer:
         await self._server.__aexit__(kind, error, traceback)
 
     async def answer(self, frame: bytes) -> bytes:
-        """Return the reply to an RTU frame, empty if no meter would answer."""
-        if len(frame) < 4 or crc16(frame[:-2]) != frame[-2:] or frame[0] not in self._units:
+        """Return the reply to a frame, empty if no meter would answer."""
+        body = self.framing.unwrap(frame)
+        if not body or not is_there(self._meters, body[0], self._now_ms):
             return b""
-        if frame[1] not in _READS:
-            return _refusal(frame, ExcCodes.ILLEGAL_FUNCTION)
-        if len(frame) != _REQUEST_BYTES:
+        if body[1] not in _READS:
+            return self._refusal(body, ExcCodes.ILLEGAL_FUNCTION)
+        if len(body) != _REQUEST_BYTES:
             return b""
-        if not 1 <= int.from_bytes(frame[4:6], "big") <= 125:
+        if not 1 <= int.from_bytes(body[4:6], "big") <= 125:
             # pymodbus answers this one with function code 0x80, which no meter does.
-            return _refusal(frame, ExcCodes.ILLEGAL_VALUE)
-        return await self._exchange(frame)
+            return self._refusal(body, ExcCodes.ILLEGAL_VALUE)
+        return await self._exchange(self.framing.wrap(body))
 
     async def _exchange(self, frame: bytes) -> bytes:
         if self._reader is None or self._writer is None:
             raise RuntimeError("answer() outside of the server's with block")
         async with asyncio.timeout(_REPLY_TIMEOUT_S):
             self._writer.write(frame)
+            if self._ascii:
+                return await self._reader.readuntil(b"\r\n")
             head = await self._reader.readexactly(3)
             rest = 2 if head[1] & 0x80 else head[2] + 2
             return head + await self._reader.readexactly(rest)
+
+    def _refusal(self, body: bytes, code: ExcCodes) -> bytes:
+        return self.framing.wrap(bytes((body[0], body[1] | 0x80, code)))
+
+
+def is_there(meters: Iterable[SimMeter], unit: int, now_ms: Callable[[], int]) -> bool:
+    """Tell whether a meter with this unit id answers; the clock is looked at only if it matters."""
+    return any(
+        meter.unit == unit and not meter.dead and not (meter.patterns and meter.silent(now_ms()))
+        for meter in meters
+    )
 
 
 def _device(meter: SimMeter, now_ms: Callable[[], int]) -> SimDevice:
@@ -175,8 +193,3 @@ def _device(meter: SimMeter, now_ms: Callable[[], int]) -> SimDevice:
 def _nobody() -> SimDevice:
     """Catch requests to units that are not there, which pymodbus would log as its own failure."""
     return SimDevice(_ANY_UNIT, simdata=SimData(0, datatype=DataType.REGISTERS))
-
-
-def _refusal(frame: bytes, code: ExcCodes) -> bytes:
-    reply = bytes((frame[0], frame[1] | 0x80, code))
-    return reply + crc16(reply)

@@ -6,21 +6,36 @@ Owns the file's keys: each is checked here, and an unknown one is an error. It s
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hil_tests.sim.errors import SimError
+from hil_tests.sim.faults import FaultSpec, parse_faults
+from hil_tests.sim.kinds import KINDS
 from hil_tests.sim.line import Pace
 from hil_tests.sim.loads import LOADS
+from hil_tests.sim.patterns import PATTERNS
+from hil_tests.sim.sunspec import sunspec_name
+from hil_tests.sim.tables import Table, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHECKOUT = Path(__file__).parents[2]
-_REQUIRED: Any = object()
+# Where the simulator is installed without the checkout, the profiles lie beside it.
+_BESIDE = Path(__file__).with_name("profiles")
+PROFILES = _BESIDE if _BESIDE.is_dir() else CHECKOUT / "agent/edgeagg_agent/profiles"
+
+
+@dataclass(frozen=True, slots=True)
+class PatternSpec:
+    """What the meter's totalisers do wrong, seconds behind `start_ms`."""
+
+    name: str
+    at_s: float
+    for_s: float | None  # None = as long as it lasted where it was seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +52,13 @@ class MeterSpec:
     children: tuple[str, ...]
     loss_percent: Fraction
     dead: bool
+    csv: Path | None = None  # instead of a load
+    pattern: PatternSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LineSpec:
-    """One [[line]]: serial if it has a link, Modbus TCP if it has a port."""
+    """One [[line]]: serial, Modbus TCP or serial behind a TCP port."""
 
     name: str
     link: Path | None
@@ -50,6 +67,8 @@ class LineSpec:
     turnaround_ms: tuple[float, float]
     tcp: int | None
     meters: tuple[MeterSpec, ...]
+    rtu_tcp: int | None = None  # the raw port of a serial server
+    ascii_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,81 +80,82 @@ class SiteSpec:
     day_speed: float
     profiles: Path
     lines: tuple[LineSpec, ...]
-
-
-class _Table:
-    """One table of the file; `take` hands out its keys, `finish` refuses what is left."""
-
-    def __init__(self, where: str, entries: object) -> None:
-        if not isinstance(entries, dict):
-            raise SimError(f"{where}: a table expected")
-        self.where = where
-        self._left = dict(entries)
-        self._known: list[str] = []
-
-    def take(self, key: str, kind: type | tuple[type, ...], default: Any = _REQUIRED) -> Any:  # noqa: ANN401
-        """Return the value of `key`, which must be a `kind`; bool is no number here."""
-        self._known.append(key)
-        value = self._left.pop(key, default)
-        if value is _REQUIRED:
-            raise SimError(f'{self.where}: "{key}" is missing')
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if value is not default and (
-            not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
-        ):
-            wanted = " or ".join(one.__name__ for one in kinds)
-            raise SimError(f'{self.where}: "{key}" = {value!r}, {wanted} expected')
-        return value
-
-    def names(self) -> list[str]:
-        """Return the keys not taken yet, for tables whose keys are names."""
-        return list(self._left)
-
-    def finish(self) -> None:
-        """Refuse unknown keys."""
-        for key in self._left:
-            raise SimError(f'{self.where}: unknown key "{key}" ({", ".join(self._known)} allowed)')
+    faults: tuple[FaultSpec, ...] = ()
+    more_profiles: tuple[Path, ...] = ()  # looked into first
 
 
 def load_site(path: Path) -> SiteSpec:
     """Read a site file."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SimError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SimError(f"{path}: {error}") from error
-    return parse_site(document, where=str(path))
+    return parse_site(read_toml(path), where=str(path), folder=path.parent)
 
 
-def parse_site(document: Mapping[str, Any], *, where: str) -> SiteSpec:
-    """Check a site's tables; `where` names the file in messages."""
-    table = _Table(where, dict(document))
+def parse_site(document: Mapping[str, Any], *, where: str, folder: Path = CHECKOUT) -> SiteSpec:
+    """Check a site's tables; `where` names the file in messages, `folder` holds CSV files."""
+    table = Table(where, dict(document))
     lines = table.take("line", list)
-    profiles = table.take("profiles", str, "agent/edgeagg_agent/profiles")
+    profiles = table.take("profiles", str, None)
     spec = SiteSpec(
         seed=table.take("seed", int, 1),
         start_ms=table.take("start_ms", int),
         day_speed=float(table.take("day_speed", (int, float), 1)),
-        profiles=CHECKOUT / profiles,
+        profiles=PROFILES if profiles is None else CHECKOUT / profiles,
         lines=tuple(
-            _line(_Table(f"{where}: line {number}", entry))
+            _line(Table(f"{where}: line {number}", entry), folder)
             for number, entry in enumerate(lines, start=1)
         ),
+        faults=parse_faults(table.take("fault", list, []), where=where),
     )
     table.finish()
-    if not 0 < spec.day_speed <= 86_400:
-        raise SimError(f'{where}: "day_speed" = {spec.day_speed}, more than 0 to 86400 expected')
-    _check_names(where, spec)
+    check_site(where, spec)
     return spec
 
 
-def _line(table: _Table) -> LineSpec:
+def check_site(where: str, spec: SiteSpec) -> None:
+    """Refuse what is wrong with the site as a whole."""
+    if not 0 < spec.day_speed <= 86_400:
+        raise SimError(f'{where}: "day_speed" = {spec.day_speed}, more than 0 to 86400 expected')
+    for line in spec.lines:
+        _check_line(f"{where}: line {line.name}", line)
+    _check_names(where, spec)
+    _check_targets(where, spec)
+
+
+def add_faults(spec: SiteSpec, path: Path) -> SiteSpec:
+    """Add the [[fault]] tables of a scenario file to a site."""
+    table = Table(str(path), read_toml(path))
+    faults = parse_faults(table.take("fault", list), where=str(path))
+    table.finish()
+    spec = replace(spec, faults=spec.faults + faults)
+    _check_targets(str(path), spec)
+    return spec
+
+
+def _check_targets(where: str, spec: SiteSpec) -> None:
+    for fault in spec.faults:
+        hit = [line for line in spec.lines if fault.target in (line.name, *_names(line))]
+        if not hit:
+            raise SimError(f'{where}: fault {fault.kind}: no line or meter "{fault.target}"')
+        if hit[0].tcp is not None and not KINDS[fault.kind].tcp:
+            possible = ", ".join(name for name, kind in KINDS.items() if kind.tcp)
+            raise SimError(
+                f"{where}: fault {fault.kind}: not possible on Modbus TCP ({possible} are)"
+            )
+
+
+def _names(line: LineSpec) -> list[str]:
+    return [meter.name for meter in line.meters]
+
+
+def _line(table: Table, folder: Path) -> LineSpec:
     name = table.take("name", str)
     table.where = f"{table.where} ({name})"
     link, tcp = table.take("link", str, None), table.take("tcp", int, None)
-    if (link is None) == (tcp is None):
-        raise SimError(f'{table.where}: either "link" (serial) or "tcp" (port) expected')
+    rtu_tcp = table.take("rtu_tcp", int, None)
+    if (link, tcp, rtu_tcp).count(None) != 2:
+        raise SimError(
+            f'{table.where}: either "link" (serial) or "tcp" (port) expected, or "rtu_tcp" (port '
+            "of a serial server)"
+        )
     spec = LineSpec(
         name=name,
         link=None if link is None else Path(link),
@@ -143,48 +163,72 @@ def _line(table: _Table) -> LineSpec:
         format=table.take("format", str, "8N1"),
         turnaround_ms=_range(table, "turnaround_ms", (10.0, 25.0)),
         tcp=tcp,
+        rtu_tcp=rtu_tcp,
+        ascii_mode=_mode(table),
         meters=tuple(
-            _meter(_Table(f"{table.where}, meter {number}", entry))
+            _meter(Table(f"{table.where}, meter {number}", entry), folder)
             for number, entry in enumerate(table.take("meter", list), start=1)
         ),
     )
     table.finish()
-    try:
-        Pace.of(baud=spec.baud, format=spec.format)
-    except SimError as error:
-        raise SimError(f"{table.where}: {error}") from error
-    units = [meter.unit for meter in spec.meters]
-    if doubles := {unit for unit in units if units.count(unit) > 1}:
-        raise SimError(f"{table.where}: unit {min(doubles)} is used twice")
+    if spec.format.startswith("7") and not spec.ascii_mode:
+        raise SimError(f'{table.where}: format "{spec.format}": 7 data bits need mode = "ascii"')
     return spec
 
 
-def _meter(table: _Table) -> MeterSpec:
+def _mode(table: Table) -> bool:
+    mode = table.take("mode", str, "rtu")
+    if mode not in ("rtu", "ascii"):
+        raise SimError(f'{table.where}: mode "{mode}": rtu or ascii expected')
+    return bool(mode == "ascii")
+
+
+def _meter(table: Table, folder: Path) -> MeterSpec:
     name = table.take("name", str)
     table.where = f"{table.where} ({name})"
+    csv = table.take("csv", str, None)
+    models = table.take("sunspec", list, None)
     spec = MeterSpec(
         name=name,
         unit=table.take("unit", int),
-        profile=table.take("profile", str),
-        ratios=_ratios(_Table(f"{table.where}, ratios", table.take("ratios", dict, {}))),
+        profile=table.take("profile", str) if models is None else sunspec_name(models, table.where),
+        ratios=_ratios(Table(f"{table.where}, ratios", table.take("ratios", dict, {}))),
         initial_kwh=_exact(table.take("initial_kwh", (int, float), 0)),
         load=table.take("load", str, None),
         scale_kw=float(table.take("scale_kw", (int, float), 10)),
         children=tuple(map(str, table.take("children", list, []))),
         loss_percent=_exact(table.take("loss_percent", (int, float), 0)),
         dead=table.take("dead", bool, default=False),
+        csv=None if csv is None else folder / csv,
+        pattern=_pattern(table),
     )
     table.finish()
     if not 1 <= spec.unit <= 247:
         raise SimError(f'{table.where}: "unit" = {spec.unit}, 1 to 247 expected')
     if spec.load is not None and spec.load not in LOADS:
         raise SimError(f'{table.where}: load "{spec.load}" is none of {", ".join(LOADS)}')
-    if spec.load is None and not spec.children and not spec.dead:
+    if spec.load is not None and csv is not None:
+        raise SimError(f'{table.where}: either "load" or "csv" expected')
+    if spec.load is None and csv is None and not spec.children and not spec.dead:
         raise SimError(f'{table.where}: "load" or "children" expected')
     return spec
 
 
-def _ratios(table: _Table) -> dict[str, Fraction]:
+def _pattern(table: Table) -> PatternSpec | None:
+    name = table.take("pattern", str, None)
+    at_s = float(table.take("at_s", (int, float), 0))
+    for_s = table.take("for_s", (int, float), None)
+    if name is None:
+        return None
+    if name not in PATTERNS or name == "brown_out":
+        allowed = ", ".join(known for known in PATTERNS if known != "brown_out")
+        raise SimError(f'{table.where}: pattern "{name}" is none of {allowed}')
+    if at_s < 0 or (for_s is not None and for_s < 0):
+        raise SimError(f'{table.where}: "at_s" and "for_s" may not be below 0')
+    return PatternSpec(name, at_s, for_s)
+
+
+def _ratios(table: Table) -> dict[str, Fraction]:
     return {name: _exact(table.take(name, (int, float))) for name in table.names()}
 
 
@@ -193,13 +237,23 @@ def _exact(number: float) -> Fraction:
     return Fraction(str(number))
 
 
-def _range(table: _Table, key: str, default: tuple[float, float]) -> tuple[float, float]:
+def _range(table: Table, key: str, default: tuple[float, float]) -> tuple[float, float]:
     pair = table.take(key, list, list(default))
     match pair:
         case [(int() | float()) as low, (int() | float()) as high] if 0 <= low <= high:
             return float(low), float(high)
         case _:
             raise SimError(f'{table.where}: "{key}" = {pair}, [smallest, largest] expected')
+
+
+def _check_line(where: str, line: LineSpec) -> None:
+    try:
+        Pace.of(baud=line.baud, format=line.format)
+    except SimError as error:
+        raise SimError(f"{where}: {error}") from error
+    units = [meter.unit for meter in line.meters]
+    if doubles := {unit for unit in units if units.count(unit) > 1}:
+        raise SimError(f"{where}: unit {min(doubles)} is used twice")
 
 
 def _check_names(where: str, spec: SiteSpec) -> None:

@@ -9,29 +9,41 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from random import Random
 from typing import TYPE_CHECKING
 
+from hil_tests.sim import sunspec
 from hil_tests.sim.electrical import Node, Supply
-from hil_tests.sim.line import Line
-from hil_tests.sim.loads import LOADS, Week, make_load
+from hil_tests.sim.faults import LineFaults
+from hil_tests.sim.framing import Ascii, Rtu
+from hil_tests.sim.gate import TcpGate
+from hil_tests.sim.line import Line, Options, TcpLine
+from hil_tests.sim.loads import LOADS, Series, Week, make_load
 from hil_tests.sim.meters import SimMeter
-from hil_tests.sim.profile import load_profile
-from hil_tests.sim.servers import LOOPBACK, RtuServer, TcpServer
+from hil_tests.sim.patterns import Pattern, make_pattern
+from hil_tests.sim.ports import LOOPBACK
+from hil_tests.sim.profile import Profile, load_profile
+from hil_tests.sim.replay import load_csv
+from hil_tests.sim.servers import RtuServer, TcpServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from hil_tests.sim.site import LineSpec, MeterSpec, SiteSpec
+
+_TAN_PHI_PERMILLE = 329  # of loads from a CSV file: power factor 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A running site, by name: what a test looks at."""
 
-    lines: Mapping[str, Line]
-    tcp: Mapping[str, TcpServer]
+    lines: Mapping[str, Line]  # on ptys
+    tcp: Mapping[str, TcpServer | TcpGate]  # Modbus TCP
     meters: Mapping[str, SimMeter]
+    rtu_tcp: Mapping[str, TcpLine]  # behind serial servers
+    faults: Mapping[str, LineFaults]  # of the lines that have some
 
 
 @asynccontextmanager
@@ -39,25 +51,38 @@ async def play(spec: SiteSpec, *, now_ms: Callable[[], int]) -> AsyncIterator[St
     """Run a site while the `async with` block lasts; `now_ms` gives UTC milliseconds."""
     meters = build_meters(spec)
     lines: dict[str, Line] = {}
-    servers: dict[str, TcpServer] = {}
+    servers: dict[str, TcpServer | TcpGate] = {}
+    raw: dict[str, TcpLine] = {}
+    faults: dict[str, LineFaults] = {}
+    serving: list[tuple[str, Callable[[], Coroutine[None, None, None]]]] = []
     async with AsyncExitStack() as stack:
         for line in spec.lines:
             on_line = [meters[meter.name] for meter in line.meters]
-            if line.tcp is not None:
+            faulty = _faults(spec, line, now_ms)
+            if faulty is not None:
+                faults[line.name] = faulty
+            if line.tcp is None:
+                rtu = RtuServer(on_line, now_ms=now_ms, ascii_mode=line.ascii_mode)
+                wire = _wire(spec, line, await stack.enter_async_context(rtu), faulty)
+                stack.enter_context(wire)
+                serving.append((line.name, wire.serve))
+                if isinstance(wire, TcpLine):
+                    raw[line.name] = wire
+                else:
+                    lines[line.name] = wire
+            elif faulty is None:
                 server = TcpServer(on_line, port=line.tcp, now_ms=now_ms)
                 servers[line.name] = await stack.enter_async_context(server)
             else:
-                rtu = await stack.enter_async_context(RtuServer(on_line, now_ms=now_ms))
-                lines[line.name] = stack.enter_context(_serial_line(spec, line, rtu))
+                gate = TcpGate(on_line, port=line.tcp, now_ms=now_ms, faults=faulty)
+                servers[line.name] = await stack.enter_async_context(gate)
+                serving.append((line.name, gate.serve))
         async with asyncio.TaskGroup() as tasks:
-            serving = [
-                tasks.create_task(line.serve(), name=f"line[{line.name}]")
-                for line in lines.values()
-            ]
+            running = [tasks.create_task(serve(), name=f"line[{name}]") for name, serve in serving]
             try:
-                yield Stage(lines, servers, meters)
+                yield Stage(lines, servers, meters, raw, faults)
             finally:
-                for task in serving:
+                for task in running:
                     task.cancel()
 
 
@@ -77,10 +102,11 @@ def build_meters(spec: SiteSpec) -> dict[str, SimMeter]:
         meter.name: SimMeter(
             name=meter.name,
             unit=meter.unit,
-            profile=load_profile(meter.profile, spec.profiles),
+            profile=_profile(spec, meter.profile),
             ratios=meter.ratios,
             supply=supply_of(meter),
             dead=meter.dead,
+            patterns=_patterns(spec, meter),
         )
         for meter in wanted.values()
     }
@@ -96,7 +122,12 @@ def describe(spec: SiteSpec, stage: Stage) -> list[str]:
         if line.tcp is not None:
             reach = f"{line.name}  tcp  {LOOPBACK}:{stage.tcp[line.name].port}"
         else:
-            reach = f"{line.name}  {line.baud} {line.format}  {line.link}"
+            mode = " ascii" if line.ascii_mode else ""
+            reach = f"{line.name}  {line.baud} {line.format}{mode}  "
+            if line.rtu_tcp is not None:
+                reach += f"{LOOPBACK}:{stage.rtu_tcp[line.name].port} (serial server)"
+            else:
+                reach += str(line.link)
         for meter in line.meters:
             dead = "  dead" if meter.dead else ""
             rows.append(f"{reach}  unit {meter.unit} {meter.name} {meter.profile}{dead}")
@@ -105,29 +136,105 @@ def describe(spec: SiteSpec, stage: Stage) -> list[str]:
     return rows
 
 
-def _serial_line(spec: SiteSpec, line: LineSpec, rtu: RtuServer) -> Line:
+def _wire(
+    spec: SiteSpec, line: LineSpec, rtu: RtuServer, faults: LineFaults | None
+) -> Line | TcpLine:
+    rng = Random(f"{spec.seed}/{line.name}/turnaround")
+    options = Options(ascii_mode=line.ascii_mode, faults=faults)
+    if line.rtu_tcp is not None:
+        return TcpLine(
+            line.name,
+            line.rtu_tcp,
+            baud=line.baud,
+            format=line.format,
+            turnaround_ms=line.turnaround_ms,
+            rng=rng,
+            answer=rtu.answer,
+            options=options,
+        )
     if line.link is None:
-        raise ValueError(f"line {line.name} has no link")
+        raise ValueError(f"line {line.name} has neither link nor port")
     return Line(
         line.name,
         line.link,
         baud=line.baud,
         format=line.format,
         turnaround_ms=line.turnaround_ms,
-        rng=Random(f"{spec.seed}/{line.name}/turnaround"),
+        rng=rng,
         answer=rtu.answer,
+        options=options,
     )
+
+
+def _faults(spec: SiteSpec, line: LineSpec, now_ms: Callable[[], int]) -> LineFaults | None:
+    units = {meter.name: meter.unit for meter in line.meters}
+    mine = [fault for fault in spec.faults if fault.target == line.name or fault.target in units]
+    if not mine:
+        return None
+    return LineFaults(
+        mine,
+        line=line.name,
+        units=units,
+        framing=Ascii() if line.ascii_mode else Rtu(),
+        start_ms=spec.start_ms,
+        now_ms=now_ms,
+        seed=spec.seed,
+    )
+
+
+def _patterns(spec: SiteSpec, meter: MeterSpec) -> list[Pattern]:
+    """Return what a meter's totalisers do: brown-outs are faults of the meter and of its count."""
+    line = next(line.name for line in spec.lines if meter in line.meters)
+    patterns = [
+        make_pattern(
+            "brown_out",
+            start_ms=spec.start_ms,
+            at_s=fault.from_s,
+            for_s=fault.for_s,
+            amount=Fraction(fault.parameters["saved_every_s"]),
+        )
+        for fault in spec.faults
+        if fault.kind == "brown_out" and fault.target in (meter.name, line)
+    ]
+    if meter.pattern is not None:
+        patterns.append(
+            make_pattern(
+                meter.pattern.name,
+                start_ms=spec.start_ms,
+                at_s=meter.pattern.at_s,
+                for_s=meter.pattern.for_s,
+            )
+        )
+    return patterns
+
+
+def _profile(spec: SiteSpec, name: str) -> Profile:
+    if sunspec.is_sunspec(name):
+        return sunspec.make_profile(name)
+    for folder in spec.more_profiles:
+        if (folder / f"{name}.toml").is_file():
+            return load_profile(name, folder)
+    return load_profile(name, spec.profiles)
+
+
+def _own_load(spec: SiteSpec, week: Week, meter: MeterSpec, rng: Random) -> Series | None:
+    if meter.csv is not None:
+        return load_csv(meter.csv, week, start_ms=spec.start_ms)
+    if meter.load is None:
+        return None
+    return make_load(LOADS[meter.load], week, scale_w=meter.scale_kw * 1000, rng=rng)
 
 
 def _supply(spec: SiteSpec, week: Week, meter: MeterSpec, below: Sequence[Supply]) -> Supply:
     rng = Random(f"{spec.seed}/{meter.name}")
     shares = (333 + rng.randint(-20, 20), 333 + rng.randint(-20, 20))
     shape = LOADS[meter.load] if meter.load is not None else None
-    scale_w = meter.scale_kw * 1000 if shape is not None else 0.0
+    own = _own_load(spec, week, meter, rng)
+    scale_w = meter.scale_kw * 1000 if own is not None else 0.0
     node = Node(
         week,
-        own=make_load(shape, week, scale_w=scale_w, rng=rng) if shape is not None else None,
-        tan_phi_permille=shape.tan_phi_permille if shape is not None else 0,
+        own=own,
+        tan_phi_permille=_TAN_PHI_PERMILLE if shape is None else shape.tan_phi_permille,
         children=[supply.node for supply in below],
         loss_ppm=round(meter.loss_percent * 10_000),
     )

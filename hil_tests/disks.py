@@ -1,0 +1,112 @@
+"""Disks that are full, cannot be written or lose their power, for the time of a `with` block."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+# EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h; 2: not even the log is written any more
+_SHUTDOWN = 0x8004587D
+_NO_LOG_FLUSH = 2
+_IMAGE_BYTES = 32 << 20
+
+
+def _no_power_cut() -> str:
+    if os.geteuid() != 0:
+        return "only root can mount a disk whose power can be cut"
+    return "" if shutil.which("mkfs.ext4") else "mkfs.ext4 is not installed"
+
+
+NO_POWER_CUT = _no_power_cut()
+"""Why there can be no PowerCutDisk here; empty where there can."""
+
+
+class PowerCutDisk:
+    """An ext4 of its own: what was not synced when `cut` is called is lost, as with real power."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._image = directory.with_name(f"{directory.name}.image")
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[PowerCutDisk]:
+        """Make the disk and have it at the directory."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._image.touch()
+        os.truncate(self._image, _IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-F", str(self._image))
+        self._mount()
+        try:
+            yield self
+        finally:
+            _run("umount", str(self._directory))
+
+    def cut(self) -> None:
+        """Cut the power; whatever uses the disk gets errors from now on."""
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
+        finally:
+            os.close(descriptor)
+
+    def replug(self) -> None:
+        """Have it back as it was when the power went; nothing may use it meanwhile."""
+        _run("umount", str(self._directory))
+        self._mount()
+
+    def _mount(self) -> None:
+        # without "commit" the kernel would sync by itself every 5 s, and hide who forgets to
+        _run("mount", "-o", "loop,commit=300", str(self._image), str(self._directory))
+
+
+@contextlib.contextmanager
+def mounted(directory: Path, *, bytes_max: int) -> Iterator[None]:
+    """Mount an empty disk of this size at `directory`; only root can."""
+    directory.mkdir(parents=True, exist_ok=True)
+    _run("mount", "-t", "tmpfs", "-o", f"size={bytes_max}", "tmpfs", str(directory))
+    try:
+        yield
+    finally:
+        _run("umount", str(directory))
+
+
+@contextlib.contextmanager
+def unwritable(directory: Path) -> Iterator[None]:
+    """Let nothing be written below `directory`: a read-only mount for root, else by its mode."""
+    if os.geteuid() != 0:
+        mode = directory.stat().st_mode
+        directory.chmod(0o500)
+        try:
+            yield
+        finally:
+            directory.chmod(mode)
+        return
+    _run("mount", "--bind", str(directory), str(directory))
+    try:
+        _run("mount", "-o", "remount,ro,bind", str(directory))
+        yield
+    finally:
+        _run("umount", str(directory))
+
+
+def fill(file: Path) -> None:
+    """Write to `file` until its disk is full."""
+    with file.open("wb", buffering=0) as stream:
+        while True:
+            try:
+                stream.write(bytes(4096))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True)

@@ -1,0 +1,137 @@
+"""What a platform's database holds, read by plain SQL; nothing here is shared with the receiver.
+
+Reads SQLite and PostgreSQL, whose tables have the same names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoint:
+    """One column of a group: value = mantissa x 10**exponent."""
+
+    name: str
+    exponent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The points of one meter that are read together."""
+
+    number: int
+    meter: str
+    period_ms: int
+    points: tuple[StoredPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One slot with its values, None where there is a reason instead."""
+
+    due_ms: int
+    at_ms: int
+    mantissas: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A run of slots that nobody read."""
+
+    first_due_ms: int
+    last_due_ms: int
+    slot_count: int
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Everything of all gateways."""
+
+    groups: tuple[Group, ...]
+    readings: dict[Group, list[Reading]] = field(default_factory=dict)
+    gaps: dict[Group, list[Gap]] = field(default_factory=dict)
+    digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # by epoch and sequence
+    conflicts: int = 0
+
+
+_GROUPS = "SELECT id, meter, period_ms, points FROM groups ORDER BY id"
+_READINGS = "SELECT group_id, due_ms, at_ms, mantissas FROM readings ORDER BY group_id, due_ms"
+_GAPS = (
+    "SELECT group_id, first_due_ms, last_due_ms, slot_count, reason FROM gaps"
+    " ORDER BY group_id, first_due_ms"
+)
+_BATCHES = "SELECT epoch, sequence, digest FROM batches"
+_CONFLICTS = "SELECT count(*) FROM quarantine WHERE reason LIKE '%with other bytes%'"
+_THROUGH = "SELECT epoch, sequence FROM batches"
+
+Ask = Callable[[str], Sequence[Sequence[Any]]]
+
+
+def load(store: str) -> Stored:
+    """Read everything from the database at `store`, as the receiver's --store names it."""
+    return _stored(_ask(store))
+
+
+def count_batches(store: str) -> int:
+    """Count the batches that are committed now; 0 while the database has no tables yet."""
+    try:
+        return len(_ask(store)(_THROUGH))
+    except sqlite3.OperationalError:
+        return 0
+
+
+def _ask(store: str) -> Ask:
+    if store.startswith("sqlite:///"):
+        file = Path(store.removeprefix("sqlite:///"))
+        return lambda statement: _ask_sqlite(file, statement)
+    return lambda statement: asyncio.run(_ask_postgres(store, statement))
+
+
+def _ask_sqlite(file: Path, statement: str) -> Sequence[Sequence[Any]]:
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
+    try:
+        return connection.execute(statement).fetchall()
+    finally:
+        connection.close()
+
+
+async def _ask_postgres(url: str, statement: str) -> Sequence[Sequence[Any]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
+def _stored(ask: Ask) -> Stored:
+    groups = {
+        number: Group(
+            number,
+            meter,
+            period_ms,
+            tuple(StoredPoint(name, exponent) for name, _, exponent, _ in json.loads(points)),
+        )
+        for number, meter, period_ms, points in ask(_GROUPS)
+    }
+    stored = Stored(
+        tuple(groups.values()),
+        digests={(epoch, sequence): bytes(digest) for epoch, sequence, digest in ask(_BATCHES)},
+        conflicts=int(ask(_CONFLICTS)[0][0]),
+    )
+    for number, due_ms, at_ms, mantissas in ask(_READINGS):
+        # SQLite keeps arrays as JSON text
+        values = json.loads(mantissas) if isinstance(mantissas, str) else mantissas
+        stored.readings.setdefault(groups[number], []).append(Reading(due_ms, at_ms, tuple(values)))
+    for number, *gap in ask(_GAPS):
+        stored.gaps.setdefault(groups[number], []).append(Gap(*gap))
+    return stored

@@ -1,0 +1,256 @@
+"""The chain under every fault that we can make: nothing wrong, nothing lost, nothing doubled.
+
+Real processes on real ptys and sockets, each scenario 20 to 60 s; `make hil` runs them and prints
+their table.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hil_tests import report
+from hil_tests.chain import Wiring
+from hil_tests.disks import NO_POWER_CUT, PowerCutDisk, fill, mounted, unwritable
+from hil_tests.oracle import Span, Verdict
+from hil_tests.proxy import Proxy, Weather
+from hil_tests.scenario import HOUR_MS, YEAR_MS, Scenario, make_chain, throttled
+from hil_tests.scenarios import agent_killed, database_killed, power_cut, receiver_killed
+from hil_tests.services.database import Postgres
+from hil_tests.services.process import free_port
+
+pytestmark = pytest.mark.long
+
+Begin = Callable[..., Scenario]
+Judge = Callable[..., Verdict]
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Start a chain in the test's own folder; kill it afterwards."""
+    scenarios: list[Scenario] = []
+
+    def start(
+        *, flush: str = "2s", store: str | None = None, wiring: Wiring | None = None
+    ) -> Scenario:
+        scenario = Scenario(make_chain(tmp_path / "chain", flush=flush, store=store, wiring=wiring))
+        scenarios.append(scenario)
+        scenario.start()
+        return scenario
+
+    yield start
+    for scenario in scenarios:
+        scenario.chain.kill()
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """Finish a scenario, enter it into the table, and fail on anything wrong, lost or doubled."""
+
+    def finish(name: str, scenario: Scenario, *, remark: str = "", **options: Any) -> Verdict:
+        verdict = scenario.finish(**options)
+        report.record(request, name, verdict, remark)
+        assert verdict.holds, verdict
+        return verdict
+
+    return finish
+
+
+def test_a_quiet_run_has_a_value_for_every_slot(begin: Begin, judge: Judge) -> None:
+    scenario = begin()
+    scenario.run(15)
+    verdict = judge("nothing happens", scenario)
+    assert verdict.values == verdict.due
+
+
+def test_a_broker_that_goes_and_comes_back(begin: Begin, judge: Judge) -> None:
+    scenario = begin()
+    scenario.run(4)
+    scenario.kill("broker")
+    scenario.run(12)
+    assert scenario.waiting > 2
+    scenario.chain.revive()
+    verdict = judge("broker down for 12 s, up again", scenario)
+    assert verdict.values == verdict.due, "polling does not care who listens"
+
+
+def test_a_broker_without_persistence_that_is_killed_again_and_again(
+    begin: Begin, judge: Judge
+) -> None:
+    scenario = begin()
+    for _ in range(6):
+        scenario.run(4)
+        scenario.kill("broker")
+        scenario.run(0.5)
+        scenario.chain.revive()
+    judge("broker without persistence killed 6 times", scenario)
+
+
+def test_a_network_that_loses_a_third_and_takes_two_seconds(begin: Begin, judge: Judge) -> None:
+    port = free_port()
+    proxy = Proxy(port)
+    with proxy.running():
+        scenario = begin(wiring=Wiring(port, proxy.port))
+        proxy.weather = Weather(latency_s=1.0, loss=0.3)
+        scenario.run(40)
+        receipted = scenario.receipted
+        proxy.weather = Weather()
+        proxy.cut()
+        judge(
+            "30 % loss, 2 s round trip",
+            scenario,
+            remark=f"{receipted} batches receipted in that network in 40 s",
+        )
+
+
+def test_a_half_open_connection_is_noticed_within_twenty_seconds(
+    begin: Begin, judge: Judge
+) -> None:
+    port = free_port()
+    proxy = Proxy(port)
+    with proxy.running():
+        scenario = begin(wiring=Wiring(port, proxy.port))
+        scenario.run(4)
+        proxy.half_open()
+        noticed_s = scenario.until(lambda: not scenario.is_connected, "notice of the dead link")
+        proxy.heal()
+        healed_s = scenario.until(lambda: scenario.waiting == 0, "delivery over a new connection")
+        judge(
+            "half-open TCP",
+            scenario,
+            remark=f"noticed after {noticed_s:.1f} s, delivered {healed_s:.1f} s after it healed",
+        )
+    assert noticed_s <= 20
+
+
+def test_a_receiver_that_is_killed_again_and_again(begin: Begin, judge: Judge) -> None:
+    scenario = begin()
+    receiver_killed(scenario, times=8, away_s=0.5)
+    verdict = judge("receiver killed 8 times", scenario)
+    assert verdict.values == verdict.due, "polling does not care who listens"
+
+
+def test_an_agent_that_is_killed_again_and_again(begin: Begin, judge: Judge) -> None:
+    scenario = begin(flush="10s")
+    agent_killed(scenario, times=2)
+    judge("agent killed twice", scenario)
+
+
+def test_a_database_that_is_killed_and_started_again(
+    begin: Begin, judge: Judge, postgres: Postgres, database: str
+) -> None:
+    scenario = begin(store=database)
+    database_killed(scenario, postgres, times=2)
+    verdict = judge("PostgreSQL killed twice", scenario)
+    assert verdict.values == verdict.due, "polling does not care who listens"
+
+
+@pytest.mark.skipif(bool(NO_POWER_CUT), reason=NO_POWER_CUT)
+def test_a_gateway_whose_power_is_cut(tmp_path: Path, judge: Judge) -> None:
+    scenario = Scenario(make_chain(tmp_path / "chain"))
+    with PowerCutDisk(scenario.chain.directory / "agent").mounted() as disk:
+        try:
+            scenario.start()
+            power_cut(scenario, disk, times=4)
+            judge("power of the gateway cut 4 times", scenario)
+        finally:
+            scenario.chain.kill()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_that_is_full(tmp_path: Path, judge: Judge) -> None:
+    # many windows make large checkpoints: the next segment is wanted within half a minute
+    lengths = ", ".join(f'"{seconds}s"' for seconds in range(10, 721) if not 86_400 % seconds)
+    changes = {'lengths = ["10s", "1min", "15min"]': f"lengths = [{lengths}]"}
+    scenario = Scenario(make_chain(tmp_path / "chain", flush="1s", changes=changes))
+    state = scenario.chain.directory / "agent"
+    with mounted(state, bytes_max=4 << 20):
+        try:
+            scenario.start()
+            filler = state / "filler"
+            fill(filler)
+            seconds = scenario.until(
+                lambda: "agent" not in scenario.chain.pids(), "end of the agent", seconds=120
+            )
+            scenario.agent_is_down()
+            scenario.run(3)
+            filler.unlink()
+            judge("disk full", scenario, remark=f"the agent ended {seconds:.0f} s later")
+        finally:
+            scenario.chain.kill()
+
+
+def test_a_state_directory_that_cannot_be_written(begin: Begin, judge: Judge) -> None:
+    scenario = begin()
+    scenario.run(4)
+    scenario.chain.stop_agent()
+    scenario.agent_is_down()
+    with unwritable(scenario.chain.directory / "agent"):
+        scenario.chain.agent.start()
+        scenario.until(lambda: "agent" not in scenario.chain.pids(), "refusal to start")
+        scenario.run(2)
+    log = (scenario.chain.directory / "agent.log").read_text("utf-8")
+    judge("state directory read-only", scenario, remark=log.splitlines()[-1][-100:])
+    assert "Traceback" not in log
+    assert str(scenario.chain.directory / "agent") in log
+
+
+CLOCKS = {
+    "forward 1 h": (0, HOUR_MS),
+    "back 1 h": (0, -HOUR_MS),
+    "forward 10 y": (0, 10 * YEAR_MS),
+    "back 10 y": (0, -10 * YEAR_MS),
+    "1970, then right": (-time.time_ns() // 1_000_000 // 1000 * 1000, 0),
+}
+
+
+@pytest.mark.parametrize("step", CLOCKS)
+def test_a_clock_that_is_set(tmp_path: Path, judge: Judge, step: str) -> None:
+    before_ms, after_ms = CLOCKS[step]
+    clock = tmp_path / "clock"
+    clock.write_text(str(before_ms), "utf-8")
+    scenario = Scenario(make_chain(tmp_path / "chain", wiring=Wiring(agent_clock=clock)))
+    try:
+        scenario.start()
+        scenario.run(6)
+        clock.with_suffix(".new").write_text(str(after_ms), "utf-8")
+        clock.with_suffix(".new").replace(clock)
+        scenario.run(10)
+        now_ms = time.time_ns() // 1_000_000
+        # after a step back the agent goes on at its own pace
+        ahead_ms = max(before_ms, after_ms)
+        judge(
+            f"clock {step}",
+            scenario,
+            offsets_ms=(before_ms, after_ms),
+            agent_span=Span(scenario.polling_ms + before_ms, now_ms + ahead_ms - 3_000),
+        )
+    finally:
+        scenario.chain.kill()
+
+
+def test_a_twentieth_of_a_processor(begin: Begin, judge: Judge) -> None:
+    scenario = begin()
+    with throttled(scenario.chain.pids()["agent"], share=0.05):
+        scenario.run(30)
+    judge("agent gets 5 % of a processor", scenario, blur_ms=10_000)
+
+
+def test_any_process_may_be_killed_at_any_time(begin: Begin, judge: Judge) -> None:
+    seed = int(os.environ.get("EDGEAGG_SEED", random.randrange(1 << 32)))
+    print(f"repeat with EDGEAGG_SEED={seed}")
+    rng = random.Random(seed)
+    scenario = begin()
+    end_s = time.monotonic() + 60
+    kills = 0
+    while time.monotonic() < end_s:
+        scenario.run(rng.uniform(0.2, 5), revive=True)
+        scenario.kill(rng.choice(["agent", "broker", "receiver", "meters"]))
+        kills += 1
+    judge("random kills for 60 s", scenario, remark=f"{kills} kills, EDGEAGG_SEED={seed}")

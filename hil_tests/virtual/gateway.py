@@ -1,0 +1,194 @@
+"""A gateway that can be killed: the agent's own parts, put together as `edgeagg_agent.app` does.
+
+Owns what `Agent` and `Uplink` do around the parts, since those bring sockets and signals: commits
+each second, cuts, publishing, receipts. Seconds in which nothing was read are leapt over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from edgeagg import topics
+from edgeagg._core import CUT_CELLS_MAX
+from edgeagg.batch import Hello, Receipt
+from edgeagg.model import Quality
+from edgeagg.receiver.inbox import Message
+from edgeagg_agent.bus import Bus
+from edgeagg_agent.clock import Clock
+from edgeagg_agent.config import Site
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.poller import MeterReader, Poller
+from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.uplink import Sender
+from hil_tests.virtual.errors import ViolationError
+from hil_tests.virtual.network import Network
+
+_TICK_S = 1.0
+_QUIET_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a gateway stands in, and keeps when it is started again."""
+
+    site: Site
+    clock: Callable[[], Clock]
+    buses: Mapping[str, Bus]
+    network: Network
+    platform: Callable[[Message], None]
+    rng: Random
+
+
+class NotingRecorder(Recorder):
+    """Tells when there is something to commit, so that idle seconds can be leapt over."""
+
+    news: asyncio.Event | None = None
+
+    def row(
+        self,
+        group: int,
+        *,
+        due_ms: int,
+        at_ms: int,
+        values: Sequence[int | None],
+        qualities: bytes,
+    ) -> None:
+        """Record one slot."""
+        super().row(group, due_ms=due_ms, at_ms=at_ms, values=values, qualities=qualities)
+        if self.news is not None:
+            self.news.set()
+
+    def gap(
+        self, group: int, *, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
+    ) -> None:
+        """Declare a run of slots."""
+        super().gap(
+            group, first_due_ms=first_due_ms, last_due_ms=last_due_ms, slots=slots, reason=reason
+        )
+        if self.news is not None:
+            self.news.set()
+
+
+class Gateway:
+    """One life of the agent: from a start to a kill, or to the stop in order at the end."""
+
+    def __init__(self, around: Surroundings) -> None:
+        """Open the state directory and take up what a former life left."""
+        self._around, self._site = around, around.site
+        self._clock = around.clock()
+        now_ms = self._clock.now_ms()
+        self.outbox = Outbox(
+            self._site.state_directory, now_ms=now_ms, bytes_max=self._site.state_bytes_max
+        )
+        self.recorder = NotingRecorder(
+            self._site.state_directory,
+            self.outbox,
+            self._site.gateway,
+            self._site.catalogue(),
+            now_ms=now_ms,
+        )
+        self._cursor = self.outbox.cursor("platform")
+        self.sender = Sender(self._cursor.through, around.rng.uniform)
+        self._read_news, self._send_news = asyncio.Event(), asyncio.Event()
+        self._all_sent = asyncio.Event()
+        self.recorder.news = self._read_news
+        self._polling: list[asyncio.Task[None]] = []
+        self.promised = self.last_due_ms()
+
+    def last_due_ms(self) -> list[int]:
+        """Return, for every group, its last slot that is accounted for; 0 before the first."""
+        groups = range(len(self._site.meters))
+        return [self.recorder.last_due_ms(group) or 0 for group in groups]
+
+    async def run(self) -> None:
+        """Poll, record and deliver until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._polling = [tasks.create_task(poller.run()) for poller in self._pollers()]
+            tasks.create_task(self._keep_time())
+            tasks.create_task(self._publish())
+
+    async def finish(self) -> None:
+        """Poll no more, cut what is pending and wait until the platform has everything."""
+        for task in self._polling:
+            task.cancel()
+        await asyncio.wait(self._polling)
+        await self._flush()
+        while self.sender.through < self.outbox.head:
+            self._all_sent.clear()
+            await self._all_sent.wait()
+
+    def close(self) -> None:
+        """Let go of the directory, as the kernel does for a process that is gone."""
+        self.outbox.close()
+
+    def take(self, message: bytes) -> None:
+        """Let a receipt arrive."""
+        receipt = Receipt.from_bytes(message)
+        if receipt.gateway != self._site.gateway or receipt.epoch != self.outbox.epoch:
+            raise ViolationError(f"a receipt for epoch {receipt.epoch} of {receipt.gateway}")
+        if receipt.through > self.outbox.head:
+            raise ViolationError(
+                f"the platform has {receipt.through}, the outbox ends at {self.outbox.head}"
+            )
+        self.sender.take(receipt)
+        self._cursor.advance(self.sender.through)
+        if self.sender.through == self.outbox.head:
+            self._all_sent.set()
+        self._send_news.set()
+
+    def _pollers(self) -> list[Poller]:
+        pollers, group = [], 0
+        for config in self._site.buses:
+            bus = self._around.buses[config.name]
+            readers = {}
+            for meter in config.meters:
+                readers[group] = MeterReader(meter, bus, self._clock)
+                group += 1
+            pollers.append(Poller(bus, readers, self.recorder, self._clock))
+        return pollers
+
+    async def _keep_time(self) -> None:
+        flush_ms = self._site.flush_ms
+        next_flush_ms = self._clock.now_ms() + flush_ms
+        while True:
+            await self._read_news.wait()
+            await asyncio.sleep(_TICK_S)
+            self._read_news.clear()
+            reached = self.last_due_ms()
+            await self.recorder.commit()
+            self.promised = reached
+            now_ms = self._clock.now_ms()
+            if now_ms >= next_flush_ms or self.recorder.pending_cells >= CUT_CELLS_MAX // 2:
+                await self._flush()
+                next_flush_ms = now_ms + flush_ms
+
+    async def _flush(self) -> None:
+        await self.recorder.cut(self._clock.now_ms())
+        await asyncio.to_thread(self.outbox.trim, self.sender.through)
+        self._send_news.set()
+
+    async def _publish(self) -> None:
+        network, gateway = self._around.network, self._site.gateway
+        while True:
+            await network.connect()
+            self.sender.reconnected()
+            hello = Hello(gateway, self.outbox.epoch, self.outbox.head).to_bytes()
+            network.send(Message(topics.hello(gateway), hello), self._around.platform)
+            while network.is_connected():
+                for sequence in self.sender.due(self.outbox.head, self._clock.now_ms()):
+                    data = await asyncio.to_thread(self.outbox.read, sequence, gateway)
+                    network.send(Message(topics.batch(gateway), data), self._around.platform)
+                self._send_news.clear()
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        if self.sender.through >= self.outbox.head:
+            await self._send_news.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_QUIET_S):
+                await self._send_news.wait()
