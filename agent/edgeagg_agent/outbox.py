@@ -37,6 +37,9 @@ class Outbox:
         self.epoch = _epoch(directory, now_ms)
         self._journal = Journal(directory / f"batches-{self.epoch}", _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
+        # a platform has these sequences: a tail the journal lost must not bring them back
+        delivered = [Cursor(path).through for path in directory.glob(f"cursor-*-{self.epoch}")]
+        self._journal.skip_to(max(delivered, default=0) + 1)
         self.dropped_count = 0
 
     def close(self) -> None:
@@ -96,10 +99,6 @@ class Outbox:
             if not self._journal.free_oldest():
                 return
             self.dropped_count += max(0, self._journal.first - max(delivered + 1, first))
-
-    def skip_behind(self, through: int) -> None:
-        """Use no sequence up to `through`: a platform has seen them all."""
-        self._journal.skip_to(through + 1)
 
     def cursor(self, destination: str) -> Cursor:
         """Return the cursor of a destination."""

@@ -194,6 +194,14 @@ class Poller:
             last_due_ms = self._recorder.last_due_ms(group)
             if last_due_ms is None:
                 continue
+            ahead_ms = last_due_ms - self._clock.now_ms()
+            if ahead_ms > 0:
+                _log.error(
+                    "meter %s: was read up to %d s in the future, by a wrong clock; it is not read "
+                    "again before then. Is the clock right now? Then move the state directory away",
+                    self.readers[group].meter.name,
+                    ahead_ms // 1000,
+                )
             schedule.postpone(group, last_due_ms)
             slots = (schedule.next_due_ms(group) - last_due_ms) // period_ms - 1
             self._declare(group, last_due_ms + period_ms, slots, Quality.STOPPED)

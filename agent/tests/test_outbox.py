@@ -271,10 +271,12 @@ def test_parts_of_another_life_of_the_readings_journal_do_not_count(opened):
     assert box.parts_of(5, START_MS) == 0
 
 
-def test_given_up_sequences_are_never_used(opened):
+def test_sequences_that_a_platform_has_are_never_used_again(opened):
     box = opened()
     fill(box, 2)
-    box.skip_behind(40)
+    box.cursor("platform").advance(40)
+    box.close()
+    box = opened()
     box.append(50, [message(41)])
     assert box.head == 41
     assert box.read(41, GATEWAY) == message(41)

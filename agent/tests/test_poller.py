@@ -119,6 +119,17 @@ async def test_a_restart_within_a_period_declares_nothing_and_reads_no_slot_twic
     assert [row[1] for row in bench.rows(0)] == [START_MS + 2_000, START_MS + 3_000]
 
 
+async def test_a_meter_read_in_the_future_is_not_read_before_then_and_the_log_says_so(
+    tmp_path, caplog
+):
+    bench = Bench(tmp_path, lasts_ms=3_500)
+    bench.recorder = FakeRecorder({0: START_MS + 3_600_000})
+    await bench.run()
+    assert bench.rows(0) == []
+    (complaint,) = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert "3600 s in the future, by a wrong clock" in complaint.getMessage()
+
+
 async def test_slots_the_bus_had_no_time_for_are_declared_as_overrun(tmp_path):
     bench = Bench(tmp_path, lasts_ms=30_000, took_ms=800)  # 3.2 s for a scan, 4 s with the ratio
     await bench.run()
