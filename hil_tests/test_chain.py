@@ -19,6 +19,7 @@ from edgeagg.receiver.store import open_store
 from hil_tests.chain import GATEWAY, Chain
 
 _WAIT_S = 60.0
+METER_COUNT = 6
 
 Started = Callable[..., Chain]
 
@@ -77,19 +78,23 @@ def kill(chain: Chain, name: str) -> None:
     until(lambda: name not in chain.pids(), f"end of {name}")
 
 
-def audited(chain: Chain) -> Audit:
-    """End the agent in order and look at the database."""
-    until(lambda: receipted(chain) > 0 and waiting(chain) == 0, "delivery of what was cut")
-    chain.stop_agent()
-
-    async def look() -> Audit:
+def look(chain: Chain) -> Audit:
+    async def run() -> Audit:
         store = await open_store(chain.store)
         try:
             return await audit(store, GATEWAY)
         finally:
             await store.close()
 
-    return asyncio.run(look())
+    return asyncio.run(run())
+
+
+def audited(chain: Chain) -> Audit:
+    """End the agent in order, once every meter has been heard of, and look at the database."""
+    until(lambda: len(look(chain).slots) == METER_COUNT, "readings of every meter")
+    until(lambda: receipted(chain) > 0 and waiting(chain) == 0, "delivery of what was cut")
+    chain.stop_agent()
+    return look(chain)
 
 
 def assert_nothing_is_missing(chain: Chain, found: Audit) -> None:
@@ -98,7 +103,7 @@ def assert_nothing_is_missing(chain: Chain, found: Audit) -> None:
     assert found.unexplained == 0
     assert all(slot.unexplained == 0 for slot in found.slots), found.slots
     assert found.batches_missing == 0
-    assert len(found.slots) == 6, "every meter delivered"
+    assert len(found.slots) == METER_COUNT
     assert sum(stream.batches for stream in found.streams) == status["batches"]["head"]
     assert len(found.streams) == 1, "one epoch: the state survived"
     assert found.values > 0
