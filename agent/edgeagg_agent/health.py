@@ -87,6 +87,8 @@ def _bus(config: BusConfig, poller: Poller, uptime_ms: int) -> dict[str, Any]:
         "refused": stats.refused,
         "late_replies": stats.late_replies,
         "noise_bytes": stats.noise_bytes,
+        "echoes": stats.echoes,
+        "reopened": stats.reopened,
         "meters": [
             {
                 "name": reader.meter.name,
