@@ -33,23 +33,6 @@ class Block:
         return self.start + self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The time a bus is asked for, in microseconds per second."""
-
-    demanded_us_per_s: float
-
-    @property
-    def share(self) -> float:
-        """The demanded part of the bus: 1.0 is all of it, more cannot be done."""
-        return self.demanded_us_per_s / 1e6
-
-    @property
-    def is_feasible(self) -> bool:
-        """Tell whether all of it fits on the bus."""
-        return self.share <= 1.0
-
-
 def plan_blocks(
     wanted: Iterable[tuple[int, int, int]],
     limits: Limits,
@@ -77,14 +60,12 @@ def scan_us(
     return sum(_block_us(block.count, limits, timing, turnaround_us) for block in blocks)
 
 
-def budget(entries: Iterable[tuple[int, int]]) -> Budget:
-    """Add up a bus: for every meter its period in milliseconds and bus time per scan in us."""
-    return Budget(sum(scan * 1000 / period_ms for period_ms, scan in entries))
-
-
 def utilisation(entries: Iterable[tuple[int, int]]) -> float:
-    """Return the demanded share of the bus; above 1.0 the periods cannot be kept."""
-    return budget(entries).share
+    """Add up a bus: for every meter its period in milliseconds and bus time per scan in us.
+
+    Return the demanded share of the bus; above 1.0 the periods cannot be kept.
+    """
+    return sum(scan * 1000 / period_ms for period_ms, scan in entries) / 1e6
 
 
 def _join_overlaps(values: Sequence[Block]) -> list[Block]:
