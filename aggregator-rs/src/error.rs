@@ -29,6 +29,15 @@ pub enum Error {
         /// How many are allowed.
         max: u64,
     },
+    /// The reply to read number `read` ends before what it was asked for.
+    ShortReply {
+        /// Which of the scan's reads.
+        read: u32,
+        /// Bytes there are.
+        found: usize,
+        /// Bytes the plan takes from it.
+        needed: usize,
+    },
     /// The caller's mistake.
     InvalidArgument(&'static str),
     /// The operating system refused `operation` with this error number (0 when it gave none).
@@ -59,6 +68,14 @@ impl fmt::Display for Error {
             Error::TooLarge { what, found, max } => {
                 write!(f, "{found} {what}, at most {max} are allowed")
             }
+            Error::ShortReply {
+                read,
+                found,
+                needed,
+            } => write!(
+                f,
+                "the reply to read {read} has {found} bytes, the plan needs {needed}"
+            ),
             Error::InvalidArgument(what) => f.write_str(what),
             Error::Io { operation, code } => write!(
                 f,

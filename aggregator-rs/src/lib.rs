@@ -1,11 +1,12 @@
-//! The core of edgeagg, shared by the gateway and the platform: windows over readings, the batch
-//! payload codec, and the journal both outbox and history stand on.
+//! The core of edgeagg, shared by the gateway and the platform: replies to readings, windows over
+//! them, the batch payload codec, and the journal both outbox and history stand on.
 //!
 //! Pure Rust; only [`python`] (feature `python`) knows of the interpreter. No clock is read here:
 //! time is an argument, UTC milliseconds.
 
 pub mod aggregator;
 pub mod codec;
+pub mod decode;
 pub mod error;
 pub mod journal;
 pub mod reading;

@@ -6,10 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyInt};
 
 use crate::aggregator::{Aggregator, Counts, GroupShape, CUT_CELLS_MAX};
 use crate::codec;
+use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::reading::{Gap, Row};
@@ -27,7 +29,9 @@ impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
         match error {
             Error::Io { code, .. } => PyOSError::new_err((code, error.to_string())),
-            Error::InvalidArgument(_) => PyValueError::new_err(error.to_string()),
+            Error::InvalidArgument(_) | Error::ShortReply { .. } => {
+                PyValueError::new_err(error.to_string())
+            }
             _ => CodecError::new_err(error.to_string()),
         }
     }
@@ -82,6 +86,30 @@ impl PyAggregator {
         Ok(PyBytes::new(py, &self.0.push_row(group, row)?))
     }
 
+    #[pyo3(signature = (group, due_ms, at_ms, plan, replies, *, ratios = 0))]
+    // what one scan is; what pyo3 extracts is owned
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
+    fn push_scan<'py>(
+        &mut self,
+        py: Python<'py>,
+        group: u32,
+        due_ms: i64,
+        at_ms: i64,
+        plan: &PyScanPlan,
+        replies: Vec<PyReply>,
+        ratios: u8,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (values, qualities) = plan.decode_all(&replies, ratios)?;
+        let told = PyBytes::new(py, &qualities);
+        let row = Row {
+            due_ms,
+            at_ms,
+            values,
+            qualities,
+        };
+        Ok((PyBytes::new(py, &self.0.push_row(group, row)?), told))
+    }
+
     fn push_gap<'py>(
         &mut self,
         py: Python<'py>,
@@ -133,6 +161,107 @@ impl PyAggregator {
 
     fn restore(&mut self, snapshot: &[u8]) -> PyResult<()> {
         Ok(self.0.restore(snapshot)?)
+    }
+}
+
+/// A numerator and a denominator.
+type PyFactor<'py> = (Bound<'py, PyInt>, Bound<'py, PyInt>);
+/// Byte offset, type, order, factor.
+type PyPart<'py> = (usize, String, String, PyFactor<'py>);
+/// Read, part, addend, second part, invalid contents, smallest and largest mantissa, by ratio.
+type PyPoint<'py> = (
+    usize,
+    PyPart<'py>,
+    i64,
+    Option<PyPart<'py>>,
+    Vec<u64>,
+    Option<i64>,
+    Option<i64>,
+    bool,
+);
+
+/// A read's payload, or the reason why there is none.
+#[derive(FromPyObject)]
+enum PyReply {
+    Bytes(PyBackedBytes),
+    Reason(u8),
+}
+
+fn factor((top, bottom): &PyFactor<'_>) -> PyResult<Factor> {
+    let whole = |number: &Bound<'_, PyInt>| {
+        let error = Error::InvalidArgument("a factor takes numbers below 2^127");
+        number.extract::<i128>().map_err(|_| error)
+    };
+    Ok(Factor::new(whole(top)?, whole(bottom)?)?)
+}
+
+fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
+    Ok(Part {
+        at: *at,
+        coding: Coding::new(code, order)?,
+        factor: factor(times)?,
+    })
+}
+
+/// See `_core.pyi`.
+#[pyclass(name = "ScanPlan", module = "edgeagg._core")]
+struct PyScanPlan(ScanPlan);
+
+impl PyScanPlan {
+    fn decode_all(&self, replies: &[PyReply], ratios: u8) -> Result<Decoded, Error> {
+        let replies: Vec<Reply<'_>> = replies
+            .iter()
+            .map(|reply| match reply {
+                PyReply::Bytes(bytes) => Reply::Bytes(bytes),
+                PyReply::Reason(reason) => Reply::Reason(*reason),
+            })
+            .collect();
+        self.0.decode(&replies, ratios)
+    }
+}
+
+#[pymethods]
+impl PyScanPlan {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+    fn new(reads: usize, points: Vec<PyPoint<'_>>) -> PyResult<Self> {
+        let points = points
+            .iter()
+            .map(|(read, first, addend, plus, invalid, min, max, by_ratio)| {
+                Ok(PointPlan {
+                    read: *read,
+                    part: part(first)?,
+                    addend: *addend,
+                    plus: plus.as_ref().map(part).transpose()?,
+                    invalid: invalid.clone(),
+                    min: min.unwrap_or(i64::MIN),
+                    max: max.unwrap_or(i64::MAX),
+                    by_ratio: *by_ratio,
+                })
+            })
+            .collect::<PyResult<_>>()?;
+        Ok(PyScanPlan(ScanPlan::new(reads, points)?))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+    fn set_factors(&mut self, factors: Vec<(PyFactor<'_>, Option<PyFactor<'_>>)>) -> PyResult<()> {
+        let factors = factors
+            .iter()
+            .map(|(first, plus)| Ok((factor(first)?, plus.as_ref().map(factor).transpose()?)))
+            .collect::<PyResult<Vec<_>>>()?;
+        Ok(self.0.set_factors(&factors)?)
+    }
+
+    #[pyo3(signature = (replies, *, ratios = 0))]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        replies: Vec<PyReply>,
+        ratios: u8,
+    ) -> PyResult<(Vec<Option<i64>>, Bound<'py, PyBytes>)> {
+        let (values, qualities) = self.decode_all(&replies, ratios)?;
+        Ok((values, PyBytes::new(py, &qualities)))
     }
 }
 
@@ -248,6 +377,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Aggregator",
             "CodecError",
             "Journal",
+            "ScanPlan",
             "decode",
         ],
     )?;
@@ -258,5 +388,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
     module.add_class::<PyJournal>()?;
+    module.add_class::<PyScanPlan>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }

@@ -7,6 +7,9 @@ use crate::varint::{write_i64, write_option, write_u64, Reader};
 /// Quality of a reading that is good; any other number is a reason (see `edgeagg.model.Quality`).
 pub const GOOD: u8 = 0;
 
+/// Quality of a reading that the meter or its profile rules out.
+pub const IMPLAUSIBLE: u8 = 4;
+
 /// Most points one group may have.
 pub const POINTS_MAX: usize = 512;
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import Final, final
+from typing import Final, TypeAlias, final
 
 __all__ = [
     "CODEC_DELTA",
@@ -12,6 +12,7 @@ __all__ = [
     "Aggregator",
     "CodecError",
     "Journal",
+    "ScanPlan",
     "decode",
 ]
 
@@ -19,6 +20,12 @@ VERSION: Final[str]
 CODEC_DELTA: Final[int]
 CUT_CELLS_MAX: Final[int]
 WINDOW_COLUMNS: Final[int]
+
+_Factor: TypeAlias = tuple[int, int]
+_Part: TypeAlias = tuple[int, str, str, _Factor]
+_Point: TypeAlias = tuple[
+    int, _Part, int, _Part | None, Sequence[int], int | None, int | None, bool
+]
 
 class CodecError(ValueError):
     """Bytes that no codec of this version wrote."""
@@ -40,6 +47,21 @@ class Aggregator:
         qualities: bytes | Sequence[int],
     ) -> bytes:
         """Take in a slot that was read; return its journal record."""
+    def push_scan(
+        self,
+        group: int,
+        due_ms: int,
+        at_ms: int,
+        plan: ScanPlan,
+        replies: Sequence[bytes | int],
+        *,
+        ratios: int = 0,
+    ) -> tuple[bytes, bytes]:
+        """Decode a scan and take it in; return its journal record and one quality per point.
+
+        The record is that of `push_row` for the same values; `plan`, `replies` and `ratios` are as
+        for `ScanPlan.decode`. After an error nothing has been taken in.
+        """
     def push_gap(
         self, group: int, first_due_ms: int, last_due_ms: int, slots: int, reason: int
     ) -> bytes:
@@ -60,6 +82,37 @@ class Aggregator:
         """Return the whole state; ValueError while cells are pending."""
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot of an aggregator of the same shape."""
+
+@final
+class ScanPlan:
+    """How the replies of a group's reads become mantissas; compiled once.
+
+    mantissa = (raw + addend) x factor, plus a second raw x factor, rounded once, half to even.
+    Raises ValueError for arguments that do not fit.
+    """
+
+    def __new__(cls, reads: int, points: Sequence[_Point]) -> ScanPlan:
+        """Compile (read, part, addend, plus, invalid, min, max, by_ratio) per point.
+
+        `part` is (byte offset, type, order, factor) in the reply of read number `read`; `plus` is a
+        second part of the same reply, or None. Types: u, i, bcd, sbcd with 8 to 64 bits (sbcd: the
+        top bit is the sign), f32, f64, u8hi, u8lo, t5, t6, sm32. Orders: ABCD, CDAB, BADC, DCBA. A
+        factor is (numerator, denominator), both below 2**127: scale, ratios and resolution in one.
+        `invalid` holds contents of `part` as unsigned numbers, `min` and `max` are mantissas;
+        `by_ratio` says that the factors hold a ratio which the meter itself is asked for.
+        """
+    def set_factors(self, factors: Sequence[tuple[_Factor, _Factor | None]]) -> None:
+        """Put other factors in, those of `part` and `plus` per point. ValueError: as it was."""
+    def decode(
+        self, replies: Sequence[bytes | int], *, ratios: int = 0
+    ) -> tuple[list[int | None], bytes]:
+        """Return one mantissa or None and one quality per point.
+
+        `replies` has one payload or reason (`edgeagg.model.Quality`) per read; ValueError names a
+        read whose payload is shorter than its points. A point whose read failed has the reason of
+        the read; one that needs a ratio has the reason `ratios`, unless that is GOOD. What the
+        meter or the limits rule out, and what exceeds 63 bits, is IMPLAUSIBLE.
+        """
 
 @final
 class Journal:

@@ -77,8 +77,9 @@ def histories(draw: st.DrawFn) -> History:
     for _ in range(draw(st.integers(1, 45))):
         step = draw(st.integers(0, 11))
         if step == 0:
-            events.append(Gap(due_ms, draw(st.integers(1, 9))))
-            due_ms += events[-1].slots * PERIOD_MS
+            gap = Gap(due_ms, draw(st.integers(1, 9)))
+            events.append(gap)
+            due_ms += gap.slots * PERIOD_MS
             continue
         jitter_ms = TICK_MS * draw(st.one_of(st.just(0), st.integers(0, PERIOD_MS // TICK_MS - 1)))
         total += draw(RISES) if step < 10 else 0
@@ -145,8 +146,9 @@ def collect(
                 else:
                     assert kind == GAPS
                     assert row[3] == Quality.NO_REPLY
-                    delivered.append(Gap(row[0], row[2]))
-                    assert delivered[-1].last_due_ms == row[1]
+                    gap = Gap(row[0], row[2])
+                    delivered.append(gap)
+                    assert gap.last_due_ms == row[1]
         assert counts[3] == rows
 
 

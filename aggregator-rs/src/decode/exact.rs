@@ -1,0 +1,235 @@
+//! From the numbers in registers to a mantissa: sums of raw x factor, rounded once.
+//!
+//! Nothing here is a binary float: a float register is a whole number times a power of two.
+
+use super::wide::Wide;
+use crate::error::Error;
+
+/// An exact factor, `top / bottom`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor {
+    top: i128,
+    bottom: i128,
+}
+
+impl Factor {
+    /// The factor 1.
+    pub const ONE: Factor = Factor { top: 1, bottom: 1 };
+
+    /// The factor `top / bottom`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is 0, which would turn every reading into a plausible 0, or
+    /// `bottom` is not positive.
+    pub fn new(top: i128, bottom: i128) -> Result<Factor, Error> {
+        if top == 0 || top == i128::MIN || bottom <= 0 {
+            return Err(Error::InvalidArgument(
+                "a factor is not 0, and its denominator is positive",
+            ));
+        }
+        Ok(Factor { top, bottom })
+    }
+}
+
+/// What a register says: `mantissa` x 2^`twos` x 10^`tens`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Raw {
+    pub(super) mantissa: i128,
+    pub(super) twos: i32,
+    pub(super) tens: i32,
+}
+
+impl Raw {
+    pub(super) fn whole(mantissa: i128) -> Raw {
+        Raw {
+            mantissa,
+            twos: 0,
+            tens: 0,
+        }
+    }
+
+    /// The number as a fraction, times `factor`; `None` when 128 bits do not hold it.
+    fn fraction(self, factor: Factor) -> Option<(i128, i128)> {
+        let mut top = self.mantissa.checked_mul(factor.top)?;
+        let mut bottom = factor.bottom;
+        for (base, exponent) in [(2_i128, self.twos), (10, self.tens)] {
+            if exponent == 0 {
+                continue;
+            }
+            let power = base.checked_pow(exponent.unsigned_abs())?;
+            if exponent < 0 {
+                bottom = bottom.checked_mul(power)?;
+            } else {
+                top = top.checked_mul(power)?;
+            }
+        }
+        Some((top, bottom))
+    }
+
+    /// As [`Raw::fraction`], at any length: whether it is negative, magnitude, denominator.
+    fn wide_fraction(self, factor: Factor) -> (bool, Wide, Wide) {
+        let mut top =
+            Wide::new(self.mantissa.unsigned_abs()).times(&Wide::new(factor.top.unsigned_abs()));
+        let mut bottom = Wide::new(factor.bottom.unsigned_abs());
+        let (twos, tens) = (self.twos.unsigned_abs(), self.tens.unsigned_abs());
+        if self.twos < 0 {
+            bottom = bottom.shifted(twos);
+        } else {
+            top = top.shifted(twos);
+        }
+        if self.tens < 0 {
+            bottom = bottom.times_power_of_ten(tens);
+        } else {
+            top = top.times_power_of_ten(tens);
+        }
+        ((self.mantissa < 0) != (factor.top < 0), top, bottom)
+    }
+}
+
+/// A number in a register and what it counts for.
+pub(super) type Term = (Raw, Factor);
+
+/// Add the terms and round to the nearest whole number, ties to even; `None` when that does not
+/// lie within ±(2^63 - 1).
+pub(super) fn sum(terms: impl Iterator<Item = Term> + Clone) -> Option<i64> {
+    let rounded = match narrow_sum(terms.clone()) {
+        Some((top, bottom)) => round(top, bottom),
+        None => wide_round(terms)?,
+    };
+    i64::try_from(rounded).ok().filter(|&it| it != i64::MIN)
+}
+
+fn narrow_sum(mut terms: impl Iterator<Item = Term>) -> Option<(i128, i128)> {
+    let (raw, factor) = terms.next()?;
+    let (mut top, mut bottom) = raw.fraction(factor)?;
+    for (raw, factor) in terms {
+        let (other_top, other_bottom) = raw.fraction(factor)?;
+        if bottom == other_bottom {
+            top = top.checked_add(other_top)?;
+        } else {
+            let crossed = other_top.checked_mul(bottom)?;
+            top = top.checked_mul(other_bottom)?.checked_add(crossed)?;
+            bottom = bottom.checked_mul(other_bottom)?;
+        }
+    }
+    Some((top, bottom))
+}
+
+/// Divide by a positive number, to nearest, ties to even.
+fn round(top: i128, bottom: i128) -> i128 {
+    let (quotient, rest) = if bottom & (bottom - 1) == 0 {
+        (top >> bottom.trailing_zeros(), top & (bottom - 1))
+    } else if let (Ok(top), Ok(bottom)) = (i64::try_from(top), i64::try_from(bottom)) {
+        // a processor divides 64 bits several times as fast as 128
+        let quotient = top.div_euclid(bottom);
+        (i128::from(quotient), i128::from(top.rem_euclid(bottom)))
+    } else {
+        (top.div_euclid(bottom), top.rem_euclid(bottom))
+    };
+    let short = bottom - rest;
+    let up = rest > short || (rest == short && quotient & 1 == 1);
+    quotient + i128::from(up)
+}
+
+/// As [`round`] of [`narrow_sum`], at any length; `None` from 2^64 up.
+fn wide_round(terms: impl Iterator<Item = Term>) -> Option<i128> {
+    let (mut negative, mut top, mut bottom) = (false, Wide::new(0), Wide::new(1));
+    for (raw, factor) in terms {
+        let (other_negative, other_top, other_bottom) = raw.wide_fraction(factor);
+        let (crossed, other) = (top.times(&other_bottom), other_top.times(&bottom));
+        bottom = bottom.times(&other_bottom);
+        if negative == other_negative {
+            top = crossed.plus(&other);
+        } else if crossed >= other {
+            top = crossed.minus(&other);
+        } else {
+            top = other.minus(&crossed);
+            negative = other_negative;
+        }
+    }
+    if top >= bottom.shifted(64) {
+        return None;
+    }
+    let mut quotient = 0_i128;
+    for bit in (0..64).rev() {
+        let part = bottom.shifted(bit);
+        if top >= part {
+            top = top.minus(&part);
+            quotient |= 1 << bit;
+        }
+    }
+    let twice = top.shifted(1);
+    let up = twice > bottom || (twice == bottom && quotient & 1 == 1);
+    let magnitude = quotient + i128::from(up);
+    Some(if negative { -magnitude } else { magnitude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_divide_agree() -> Result<(), Error> {
+        let numbers = [-7, -5, -3, -1, 0, 1, 3, 5, 7, 1 << 40, -(1 << 62)];
+        let factors = [(1, 2), (-3, 10), (7, 4), (1, 1)]
+            .map(|(top, bottom)| Factor::new(top, bottom))
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
+        for mantissa in numbers {
+            for (twos, tens) in [(0, 0), (-3, 0), (2, -1), (0, 3)] {
+                let raw = Raw {
+                    mantissa,
+                    twos,
+                    tens,
+                };
+                for &one in &factors {
+                    for &other in &factors {
+                        let terms = [(raw, one), (Raw::whole(-5), other)].into_iter();
+                        let narrow =
+                            narrow_sum(terms.clone()).map(|(top, bottom)| round(top, bottom));
+                        // the wide path stops there, the narrow one is cut by its caller
+                        let narrow = narrow.filter(|it| it.unsigned_abs() < 1 << 64);
+                        assert_eq!(narrow, wide_round(terms), "{raw:?} x {one:?}, {other:?}");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_128_bits_cannot_hold_is_still_exact() -> Result<(), Error> {
+        let minus = Factor::new(-1, 1)?;
+        let half = (Raw::whole(1), Factor::new(1, 2)?);
+        let power = |mantissa, twos| Raw {
+            mantissa,
+            twos,
+            tens: 0,
+        };
+        let (huge, tiny) = (power(1, 971), power((1 << 53) - 1, -1074));
+        let of = |terms: &[Term]| sum(terms.iter().copied());
+        assert_eq!(of(&[(huge, Factor::ONE)]), None);
+        assert_eq!(of(&[(huge, Factor::ONE), (huge, minus)]), Some(0));
+        // a half goes to the even 0, unless the least bit of a double tips it over
+        assert_eq!(of(&[half]), Some(0));
+        assert_eq!(of(&[half, (tiny, Factor::ONE)]), Some(1));
+        assert_eq!(of(&[half, (tiny, minus)]), Some(0));
+        assert_eq!(of(&[(huge, Factor::ONE), half, (huge, minus)]), Some(0));
+        let sixteenths = [
+            (power(1 << 60, -64), Factor::ONE),
+            (power(1 << 60, -65), Factor::ONE),
+        ];
+        assert_eq!(of(&sixteenths), Some(0));
+        Ok(())
+    }
+
+    #[test]
+    fn the_largest_mantissas_are_symmetric() {
+        let of = |mantissa| sum([(Raw::whole(mantissa), Factor::ONE)].into_iter());
+        let max = i128::from(i64::MAX);
+        assert_eq!(of(max), Some(i64::MAX));
+        assert_eq!(of(-max), Some(-i64::MAX));
+        assert_eq!(of(-max - 1), None);
+        assert_eq!(of(max + 1), None);
+    }
+}
