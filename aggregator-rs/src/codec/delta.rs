@@ -1,22 +1,10 @@
 //! Payload codec 1: plain delta columns. Byte for byte in `docs/batch-format.md`.
-//!
-//! Later codecs get new numbers; the tables they carry stay the same.
 
+use super::head::check;
+use super::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX, TABLES_MAX};
 use crate::error::Error;
 use crate::table::{Column, Table, TableKind};
 use crate::varint::{write_i64, write_u64, Reader};
-
-/// Number of this codec in the batch envelope.
-pub const CODEC_DELTA: u8 = 1;
-
-/// Most tables one payload may hold.
-pub const TABLES_MAX: usize = 4096;
-/// Most columns one table may hold.
-pub const COLUMNS_MAX: usize = 8192;
-/// Most rows one table may hold.
-pub const ROWS_MAX: usize = 65_536;
-/// Most cells (rows times columns) of all tables of one payload: bounds memory at 16 bytes a cell.
-pub const CELLS_MAX: usize = 262_144;
 
 const MODE_EMPTY: u8 = 0;
 const MODE_CONSTANT: u8 = 1;
@@ -51,15 +39,12 @@ pub fn encode(tables: &[Table]) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-/// Decode a payload; the codec number stands in the envelope.
+/// Decode a payload of codec 1.
 ///
 /// # Errors
-/// `UnknownCodec`, `Truncated`, `Corrupt` or `TooLarge`; never more than [`CELLS_MAX`] cells are
+/// `Truncated`, `Corrupt` or `TooLarge`; never more than [`CELLS_MAX`] cells are
 /// allocated.
-pub fn decode(codec: u8, payload: &[u8]) -> Result<Vec<Table>, Error> {
-    if codec != CODEC_DELTA {
-        return Err(Error::UnknownCodec(codec));
-    }
+pub(super) fn decode(payload: &[u8]) -> Result<Vec<Table>, Error> {
     let mut reader = Reader::new(payload);
     let count = reader.count("tables", TABLES_MAX)?;
     let mut tables = Vec::new();
@@ -70,17 +55,6 @@ pub fn decode(codec: u8, payload: &[u8]) -> Result<Vec<Table>, Error> {
     }
     reader.end()?;
     Ok(tables)
-}
-
-fn check(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
-    if found > max {
-        return Err(Error::TooLarge {
-            what,
-            found: found as u64,
-            max: max as u64,
-        });
-    }
-    Ok(())
 }
 
 fn decode_table(reader: &mut Reader<'_>, cells: &mut usize) -> Result<Table, Error> {

@@ -1,0 +1,138 @@
+//! Damaged payloads for every decoder, from a seed: no panic, no more than 50 ms, no more than
+//! 32 MB. A corpus and a few mutations stand in for a coverage-guided fuzzer, which needs a
+//! nightly compiler.
+//!
+//!     cargo run --release -- --codec 2 --executions 1000000 --seed 1 [--seconds N] [FOLDER]
+//!
+//! Overflow checks and debug assertions are on. An input over a limit is left in the folder for
+//! temporary files and named; the exit code is 1 then.
+
+mod memory;
+mod mutation;
+
+use edgeagg_core::codec::{decode, encode_as};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const TIME_MAX: Duration = Duration::from_millis(50);
+const BYTES_MAX: usize = 32 << 20;
+/// What to do.
+struct Options {
+    codec: u8,
+    executions: u64,
+    seed: u64,
+    seconds: u64,
+    corpus: PathBuf,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options = Options {
+        codec: 2,
+        executions: 100_000,
+        seed: 1,
+        seconds: u64::MAX,
+        corpus: Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"),
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let value = words.next().and_then(|value| value.parse().ok());
+            value.ok_or(format!("{word} needs a number"))
+        };
+        match word.as_str() {
+            "--codec" => options.codec = number()? as u8,
+            "--executions" => options.executions = number()?,
+            "--seed" => options.seed = number()?,
+            "--seconds" => options.seconds = number()?,
+            _ => options.corpus = PathBuf::from(word),
+        }
+    }
+    Ok(options)
+}
+
+/// What the worst execution took.
+#[derive(Default)]
+struct Worst {
+    time: Duration,
+    bytes: usize,
+    decoded: u64,
+}
+
+/// Time that the processor spent on this thread, where the system tells.
+fn processor_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+/// A slow execution is measured again without what others do on the machine meanwhile.
+fn measured_again(codec: u8, input: &[u8]) -> Option<Duration> {
+    let start = processor_time()?;
+    let _ = decode(codec, input);
+    processor_time().map(|end| end - start)
+}
+
+fn run(codec: u8, input: &[u8], worst: &mut Worst) -> bool {
+    memory::reset_peak();
+    let before = memory::held();
+    let start = Instant::now();
+    let found = decode(codec, input);
+    let mut time = start.elapsed();
+    let bytes = memory::peak() - before;
+    if let Ok(tables) = found {
+        worst.decoded += 1;
+        let again = encode_as(codec, &tables).expect("BUG: what was decoded can be encoded");
+        assert!(decode(codec, &again) == Ok(tables), "BUG: another meaning");
+    }
+    if time > worst.time {
+        time = measured_again(codec, input).unwrap_or(time);
+    }
+    worst.time = worst.time.max(time);
+    worst.bytes = worst.bytes.max(bytes);
+    time < TIME_MAX && bytes < BYTES_MAX
+}
+
+fn main() -> Result<(), String> {
+    let options = options()?;
+    let mut corpus = Vec::new();
+    let prefix = format!("codec{}_", options.codec);
+    let files = std::fs::read_dir(&options.corpus).map_err(|error| error.to_string())?;
+    let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(&prefix) {
+            corpus.push(std::fs::read(&path).map_err(|error| error.to_string())?);
+        }
+    }
+    if corpus.is_empty() {
+        return Err(format!("no {prefix}* in {}", options.corpus.display()));
+    }
+    let mut random = mutation::Random::new(options.seed);
+    let mut worst = Worst::default();
+    let start = Instant::now();
+    let mut done = 0;
+    while done < options.executions && start.elapsed().as_secs() < options.seconds {
+        let input = mutation::input(&mut random, &corpus);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            run(options.codec, &input, &mut worst)
+        }));
+        if !matches!(result, Ok(true)) {
+            let name = format!("{prefix}seed{}_{done}", options.seed);
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, &input).map_err(|error| error.to_string())?;
+            return Err(format!("execution {done}: see {}", path.display()));
+        }
+        done += 1;
+    }
+    println!(
+        "codec {}: {done} executions of seed {} in {:.0} s, {} decoded; worst {:.1} ms, {:.2} MB",
+        options.codec,
+        options.seed,
+        start.elapsed().as_secs_f64(),
+        worst.decoded,
+        worst.time.as_secs_f64() * 1e3,
+        worst.bytes as f64 / 1e6,
+    );
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! The adaptive flags of codec 2, by their first index; each has as many as its contexts say.
+
+/// Every quality is 0: no context.
+pub(super) const GOOD: usize = 0;
+/// No other column has an empty cell: no context.
+pub(super) const WHOLE: usize = 1;
+/// All cells of a column are empty: whether those of the column before are.
+pub(super) const EMPTY: usize = 2;
+/// A column has empty cells: whether the column before has.
+pub(super) const SPARSE: usize = 4;
+/// A column has one value: whether the column before has; 2 more if it holds qualities.
+pub(super) const CONSTANT: usize = 6;
+/// A column moves in units: whether the column before does; 2 more if it holds no values.
+pub(super) const UNIT: usize = 10;
+/// A first value is coded from the same column of a former table: whether the last one was.
+pub(super) const AGAIN: usize = 14;
+/// A first value is coded from the column before: whether the last one was.
+pub(super) const BESIDE: usize = 16;
+/// A row has all cells and no reasons: how many of the two rows before it had.
+pub(super) const CLEAN: usize = 18;
+/// A cell is there: whether the one before it in the row is, 2 more if the one above it is.
+pub(super) const PRESENT: usize = 21;
+/// A quality is that of the column before: whether its value is there, 2 more if the value of
+/// the column before is.
+pub(super) const SAME: usize = 25;
+/// As `EMPTY`, in windows, of the same field of the point before.
+pub(super) const WINDOW_EMPTY: usize = 29;
+/// As `SPARSE`, in windows, of the same field of the point before.
+pub(super) const WINDOW_SPARSE: usize = 31;
+/// As `PRESENT`, in windows.
+pub(super) const WINDOW_PRESENT: usize = 33;
+/// A window's start lies at the expected grid: no context.
+pub(super) const ALIGNED: usize = 37;

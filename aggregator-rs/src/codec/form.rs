@@ -1,0 +1,199 @@
+//! What each column of a table is like, coded before its rows.
+
+use super::flags;
+use super::mixing::Model;
+use super::range::Coder;
+use super::scalar::{digits_of, Scalar};
+use crate::table::{Column, READING_LEAD};
+
+/// What a column is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Form {
+    /// No cell has a value.
+    pub(super) is_empty: bool,
+    /// Some have and some have not.
+    pub(super) is_sparse: bool,
+    /// All values are the first one.
+    pub(super) is_constant: bool,
+    pub(super) first: i64,
+    /// All values differ from the first by multiples of it.
+    pub(super) unit: i64,
+}
+
+impl Form {
+    /// A column of qualities that has nothing to say.
+    const GOOD: Form = Form {
+        is_empty: false,
+        is_sparse: false,
+        is_constant: true,
+        first: 0,
+        unit: 1,
+    };
+
+    /// Look at a column.
+    pub(super) fn of(column: &Column) -> Form {
+        let first = column.iter().flatten().next();
+        let is_constant = column.iter().flatten().all(|value| Some(value) == first);
+        Form {
+            is_empty: first.is_none(),
+            is_sparse: first.is_some() && column.iter().any(Option::is_none),
+            is_constant,
+            first: first.copied().unwrap_or_default(),
+            unit: first.map_or(1, |first| unit(column, *first)),
+        }
+    }
+
+    /// Whether its rows are coded one by one.
+    pub(super) fn is_varying(self) -> bool {
+        !self.is_empty && !self.is_constant
+    }
+}
+
+/// The greatest common divisor of what the cells differ by; 1 where a difference does not fit.
+fn unit(column: &Column, first: i64) -> i64 {
+    let mut unit = 0_u64;
+    for value in column.iter().flatten() {
+        let Some(difference) = value.checked_sub(first) else {
+            return 1;
+        };
+        let mut rest = difference.unsigned_abs();
+        while rest != 0 {
+            (unit, rest) = (rest, unit % rest);
+        }
+        if unit == 1 {
+            return 1;
+        }
+    }
+    i64::try_from(unit.max(1)).unwrap_or(1)
+}
+
+/// Code what the columns before `qualities` are like, then what those from there on are like;
+/// `known` holds their last values in a former table of the same shape.
+pub(super) fn code_forms<C: Coder>(
+    model: &mut Model,
+    coder: &mut C,
+    forms: &mut [Form],
+    qualities: usize,
+    known: Option<&[i64]>,
+) {
+    let (values, qualities) = forms.split_at_mut(qualities);
+    let is_good =
+        |form: &Form| form.is_constant && !form.is_empty && !form.is_sparse && form.first == 0;
+    let is_whole = |form: &Form| !form.is_empty && !form.is_sparse;
+    let good = model.flag(coder, flags::GOOD, qualities.iter().all(is_good));
+    let whole = model.flag(coder, flags::WHOLE, values.iter().all(is_whole));
+    let mut heads = Heads {
+        model,
+        coder,
+        last: Form::default(),
+        is_again: false,
+        is_beside: false,
+        residual: 0,
+    };
+    for (at, form) in values.iter_mut().enumerate() {
+        let again = known.and_then(|known| known.get(at).copied());
+        heads.values(form, whole, again, at < READING_LEAD);
+    }
+    heads.last = Form::default();
+    for form in qualities {
+        if good {
+            *form = Form::GOOD;
+        } else {
+            heads.qualities(form);
+        }
+    }
+}
+
+/// Codes one form after the other.
+struct Heads<'a, C> {
+    model: &'a mut Model,
+    coder: &'a mut C,
+    last: Form,
+    is_again: bool,
+    is_beside: bool,
+    residual: i64,
+}
+
+impl<C: Coder> Heads<'_, C> {
+    fn flag(&mut self, flag: usize, context: bool, value: bool) -> bool {
+        let flag = flag + usize::from(context);
+        self.model.flag(self.coder, flag, value)
+    }
+
+    fn holes(&mut self, form: &mut Form) {
+        form.is_empty = self.flag(flags::EMPTY, self.last.is_empty, form.is_empty);
+        if !form.is_empty {
+            form.is_sparse = self.flag(flags::SPARSE, self.last.is_sparse, form.is_sparse);
+        }
+    }
+
+    fn values(&mut self, form: &mut Form, is_whole: bool, again: Option<i64>, is_lead: bool) {
+        if is_whole {
+            form.is_empty = false;
+            form.is_sparse = false;
+        } else {
+            self.holes(form);
+        }
+        if form.is_empty {
+            return;
+        }
+        form.is_constant = self.flag(flags::CONSTANT, self.last.is_constant, form.is_constant);
+        form.first = self.first(form.first, again);
+        if form.is_constant {
+            form.unit = 1;
+        } else {
+            let flag = flags::UNIT + 2 * usize::from(is_lead);
+            let has_unit = self.flag(flag, self.last.unit != 1, form.unit != 1);
+            form.unit = if has_unit {
+                let context = Scalar::Unit.context(digits_of(self.last.unit), 0);
+                self.model.integer(self.coder, &context, form.unit)
+            } else {
+                1
+            };
+        }
+        self.last = *form;
+    }
+
+    fn qualities(&mut self, form: &mut Form) {
+        self.holes(form);
+        if form.is_empty {
+            return;
+        }
+        let flag = flags::CONSTANT + 2;
+        form.is_constant = self.flag(flag, self.last.is_constant, form.is_constant);
+        form.unit = 1;
+        if form.is_constant {
+            let context = Scalar::Quality.context(digits_of(self.last.first), 1);
+            form.first = self.model.integer(self.coder, &context, form.first);
+        } else {
+            form.first = 0;
+        }
+        self.last = *form;
+    }
+
+    /// A first value: from a former table, from the column before, or as it is.
+    fn first(&mut self, first: i64, again: Option<i64>) -> i64 {
+        let beside = self.last.first;
+        if let Some(again) = again {
+            let wanted = digits_of(first.wrapping_sub(again))
+                <= digits_of(first.wrapping_sub(beside)).min(digits_of(first));
+            self.is_again = self.flag(flags::AGAIN, self.is_again, wanted);
+            if self.is_again {
+                return self.difference(Scalar::FirstAgain, first, again);
+            }
+        }
+        let wanted = digits_of(first.wrapping_sub(beside)) + 1 < digits_of(first);
+        self.is_beside = self.flag(flags::BESIDE, self.is_beside, wanted);
+        if self.is_beside {
+            return self.difference(Scalar::FirstBeside, first, beside);
+        }
+        self.difference(Scalar::First, first, 0)
+    }
+
+    fn difference(&mut self, kind: Scalar, value: i64, from: i64) -> i64 {
+        let context = kind.context(digits_of(self.last.first), digits_of(self.residual));
+        let wanted = value.wrapping_sub(from);
+        self.residual = self.model.integer(self.coder, &context, wanted);
+        from.wrapping_add(self.residual)
+    }
+}

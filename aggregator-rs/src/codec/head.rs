@@ -1,0 +1,143 @@
+//! Heads of tables, which all codecs of integers share, and the limits that are checked before
+//! anything is allocated.
+
+use super::{CELLS_MAX, COLUMNS_MAX, ROWS_MAX, TABLES_MAX};
+use crate::error::Error;
+use crate::table::{Column, Table, TableKind, GAP_COLUMNS};
+use crate::varint::{write_u64, Reader};
+
+/// What is known of a table before its cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) kind: TableKind,
+    pub(super) group: u32,
+    pub(super) length_ms: u32,
+    pub(super) rows: usize,
+    pub(super) width: usize,
+    /// Where it stands, for errors.
+    at: usize,
+}
+
+impl Head {
+    /// Build the table.
+    ///
+    /// # Errors
+    /// `Corrupt` when the columns do not fit the kind.
+    pub(super) fn table(&self, columns: Vec<Column>) -> Result<Table, Error> {
+        Table::new(self.kind, self.group, self.length_ms, columns).map_err(|_| Error::Corrupt {
+            at: self.at,
+            what: "table shape",
+        })
+    }
+}
+
+/// Refuse what is over a limit.
+pub(super) fn check(what: &'static str, found: usize, max: usize) -> Result<(), Error> {
+    if found > max {
+        return Err(Error::TooLarge {
+            what,
+            found: found as u64,
+            max: max as u64,
+        });
+    }
+    Ok(())
+}
+
+/// Counts tables and cells against the limits.
+#[derive(Debug)]
+struct Limits {
+    cells: usize,
+    cells_max: usize,
+}
+
+impl Limits {
+    /// Take a table in. One without rows counts as one row: its columns take time too.
+    fn add(&mut self, rows: usize, width: usize) -> Result<(), Error> {
+        check("rows", rows, ROWS_MAX)?;
+        check("columns", width, COLUMNS_MAX)?;
+        self.cells += rows.max(1) * width;
+        check("cells", self.cells, self.cells_max.min(CELLS_MAX))
+    }
+}
+
+/// Write the number of tables and their heads.
+///
+/// # Errors
+/// `TooLarge` beyond the limits: what cannot be decoded is never written.
+pub(super) fn write_heads(
+    out: &mut Vec<u8>,
+    tables: &[Table],
+    cells_max: usize,
+) -> Result<Vec<Head>, Error> {
+    check("tables", tables.len(), TABLES_MAX)?;
+    write_u64(out, tables.len() as u64);
+    let mut limits = Limits {
+        cells: 0,
+        cells_max,
+    };
+    let mut heads = Vec::with_capacity(tables.len());
+    for table in tables {
+        let head = Head {
+            kind: table.kind(),
+            group: table.group(),
+            length_ms: table.length_ms(),
+            rows: table.rows(),
+            width: table.columns().len(),
+            at: out.len(),
+        };
+        limits.add(head.rows, head.width)?;
+        out.push(head.kind.code());
+        write_u64(out, u64::from(head.group));
+        if head.kind == TableKind::Windows {
+            write_u64(out, u64::from(head.length_ms));
+        }
+        write_u64(out, head.rows as u64);
+        if head.kind != TableKind::Gaps {
+            write_u64(out, head.width as u64);
+        }
+        heads.push(head);
+    }
+    Ok(heads)
+}
+
+/// Read what [`write_heads`] wrote; a shape that no table can have is refused here.
+///
+/// # Errors
+/// `Truncated`, `Corrupt` or `TooLarge`.
+pub(super) fn read_heads(reader: &mut Reader<'_>, cells_max: usize) -> Result<Vec<Head>, Error> {
+    let count = reader.count("tables", TABLES_MAX)?;
+    let mut limits = Limits {
+        cells: 0,
+        cells_max,
+    };
+    let mut heads = Vec::new();
+    for _ in 0..count {
+        let at = reader.position();
+        let kind = TableKind::from_code(reader.byte()?).ok_or(Error::Corrupt {
+            at,
+            what: "table kind",
+        })?;
+        let group = reader.count("group number", u32::MAX as usize)? as u32;
+        let length_ms = match kind {
+            TableKind::Windows => reader.count("window length", u32::MAX as usize)? as u32,
+            _ => 0,
+        };
+        let rows = reader.count("rows", ROWS_MAX)?;
+        let width = match kind {
+            TableKind::Gaps => GAP_COLUMNS,
+            _ => reader.count("columns", COLUMNS_MAX)?,
+        };
+        limits.add(rows, width)?;
+        let head = Head {
+            kind,
+            group,
+            length_ms,
+            rows,
+            width,
+            at,
+        };
+        head.table(vec![Vec::new(); width])?;
+        heads.push(head);
+    }
+    Ok(heads)
+}

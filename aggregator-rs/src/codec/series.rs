@@ -1,0 +1,277 @@
+//! A column of readings that runs on from row to row: how its next value is predicted and coded.
+
+// every index is a constant or bounded by an array's own length
+#![allow(clippy::indexing_slicing, clippy::cast_precision_loss)]
+
+use super::mixing::{Context, Model, Shape, SHAPES};
+use super::range::Coder;
+use super::rls::{Features, Rls, FEATURES};
+
+/// Ways of predicting a step: none, the last one again, the mean step, the way back to the mean
+/// level, least squares.
+const WAYS: usize = 5;
+const WAY_LEARNED: usize = 4;
+/// The ways whose shapes are looked at beside the best one's, most telling first.
+const WAYS_BESIDE: [usize; 3] = [WAY_LEARNED, 0, 3];
+const OWN_FEATURES: usize = 4;
+/// Steps beyond this are not predicted: an f64 could not tell their last digit.
+const STEP_MAX: f64 = 4e15;
+/// A prediction beyond this is none; so no number here grows without end.
+const LEARNED_MAX: f64 = 1e18;
+/// A residual's digits count up to here.
+const DIGITS_MAX: u32 = 7;
+
+/// What is known of a column.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    last: i64,
+    step: f64,
+    step_before: f64,
+    mean_step: f64,
+    /// The mean level, from the last value on.
+    level: f64,
+    /// What least squares missed last time.
+    miss: f64,
+    seen: u32,
+    costs: [f64; WAYS],
+    misses: [f64; WAYS],
+    magnitude: f64,
+    residuals: [i64; 2],
+    rls: Option<Box<Rls>>,
+}
+
+/// What is known of the row so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    steps: Vec<f64>,
+    zeros: u32,
+    residual: i64,
+}
+
+impl Row {
+    /// Begin the next row.
+    pub(super) fn begin(&mut self) {
+        self.steps.clear();
+        self.zeros = 0;
+        self.residual = 0;
+    }
+
+    /// Take note of a column that has no value here.
+    pub(super) fn pass(&mut self) {
+        self.steps.push(0.0);
+    }
+}
+
+/// The best prediction, and the spreads around it and around others.
+struct Guess {
+    way: usize,
+    whole: i64,
+    fraction: f64,
+    shapes: [Shape; SHAPES],
+}
+
+impl Series {
+    /// A column of which nothing is known; its first value counts as 0.
+    pub(super) fn new(has_rls: bool) -> Series {
+        Series {
+            last: 0,
+            step: 0.0,
+            step_before: 0.0,
+            mean_step: 0.0,
+            level: 0.0,
+            miss: 0.0,
+            seen: 0,
+            costs: [0.0, 0.5, 0.5, 0.5, 0.7],
+            misses: [4.0; WAYS],
+            magnitude: 4.0,
+            residuals: [0; 2],
+            rls: has_rls.then(|| Box::new(Rls::new())),
+        }
+    }
+
+    /// The same kind of column again: how it moves is known, where it stands is not.
+    pub(super) fn again(&mut self) {
+        let known = Series::new(false);
+        self.last = known.last;
+        self.step = known.step;
+        self.step_before = known.step_before;
+        self.level = known.level;
+        self.miss = known.miss;
+        self.residuals = known.residuals;
+    }
+
+    /// Code the next value.
+    pub(super) fn code<C: Coder>(
+        &mut self,
+        model: &mut Model,
+        coder: &mut C,
+        column: u32,
+        row: &mut Row,
+        value: i64,
+    ) -> i64 {
+        let features = self.features(row);
+        let learned = self.rls.as_ref().map_or(0.0, |rls| rls.predict(&features));
+        let learned = if learned.abs() < LEARNED_MAX {
+            learned
+        } else {
+            0.0
+        };
+        let steps = [0.0, self.step, self.mean_step, self.level, learned];
+        let guess = self.guess(&steps);
+        let context = self.context(&guess, column, row);
+        let centre = self.last.wrapping_add(guess.whole);
+        let residual = model.integer(coder, &context, value.wrapping_sub(centre));
+        let value = centre.wrapping_add(residual);
+        self.learn(value, residual, &steps, &features);
+        row.steps.push(self.step);
+        row.zeros = (row.zeros << 1 | u32::from(residual == 0)) & 15;
+        row.residual = residual;
+        value
+    }
+
+    fn features(&self, row: &Row) -> Features {
+        let mut features = [0.0; FEATURES];
+        features[..OWN_FEATURES].copy_from_slice(&[
+            self.step,
+            self.step_before,
+            self.level,
+            self.miss,
+        ]);
+        let beside = features.iter_mut().skip(OWN_FEATURES);
+        for (feature, step) in beside.zip(row.steps.iter().rev()) {
+            *feature = *step;
+        }
+        features
+    }
+
+    fn guess(&self, steps: &[f64; WAYS]) -> Guess {
+        let ways = if self.rls.is_some() {
+            WAYS
+        } else {
+            WAY_LEARNED
+        };
+        let mut way = 0;
+        for other in 1..ways {
+            if self.costs[other] < self.costs[way] {
+                way = other;
+            }
+        }
+        let step = if steps[way].abs() < STEP_MAX {
+            steps[way]
+        } else {
+            0.0
+        };
+        let whole = step.round();
+        let mut shapes = [Shape::default(); SHAPES];
+        shapes[0] = shape(step - whole, self.misses[way]);
+        let mut filled = 1;
+        for beside in WAYS_BESIDE {
+            let offset = steps[beside] - whole;
+            if beside != way && beside < ways && filled < SHAPES {
+                if offset.abs() < STEP_MAX {
+                    shapes[filled] = shape(offset, self.misses[beside]);
+                }
+                filled += 1;
+            }
+        }
+        Guess {
+            way,
+            whole: whole as i64,
+            fraction: step - whole,
+            shapes,
+        }
+    }
+
+    fn context(&self, guess: &Guess, column: u32, row: &Row) -> Context {
+        let scale = scale(self.magnitude);
+        let [last, before] = self.residuals;
+        let both = u32::from(last == 0 && before == 0);
+        let fifth = ((guess.fraction + 0.5) * 5.0) as u32;
+        let hashes = [
+            column << 8 | scale,
+            column << 16 | digits(last) << 8 | digits(before),
+            row.zeros << 8 | both << 5 | scale,
+            column << 8 | digits(row.residual) << 4 | scale,
+            (fifth.min(4) << 8 | scale) << 4 | guess.way as u32,
+        ];
+        let age = match self.seen {
+            0..=2 => 0,
+            3..=7 => 1,
+            8..=24 => 2,
+            _ => 3,
+        };
+        Context {
+            hashes: hashes.map(spread),
+            direct: scale as usize,
+            set: age + 4 * usize::from(guess.way == WAY_LEARNED),
+            shapes: guess.shapes,
+        }
+    }
+
+    fn learn(&mut self, value: i64, residual: i64, steps: &[f64; WAYS], features: &Features) {
+        let step = value.wrapping_sub(self.last) as f64;
+        let young = 1.0 / (f64::from(self.seen) + 1.5);
+        let rate = if young > 0.12 { young } else { 0.12 };
+        let known = self.costs.iter_mut().zip(&mut self.misses);
+        for ((known_cost, known_miss), predicted) in known.zip(steps) {
+            let miss = (step - predicted).abs();
+            *known_cost += (cost(miss) - *known_cost) * 0.05;
+            *known_miss += (miss - *known_miss) * rate;
+        }
+        self.miss = step - steps[WAY_LEARNED];
+        if let Some(rls) = &mut self.rls {
+            rls.learn(features, self.miss);
+        }
+        self.mean_step += (step - self.mean_step) * 0.1;
+        self.level = (self.level - step) * 0.85;
+        let size = residual.unsigned_abs().min(1 << 40) as f64;
+        self.magnitude += (size - self.magnitude) * rate;
+        self.residuals = [residual, self.residuals[0]];
+        self.step_before = self.step;
+        self.step = step;
+        self.last = value;
+        self.seen += 1;
+    }
+}
+
+/// A spread whose mean miss was `miss`.
+pub(super) fn shape(offset: f64, miss: f64) -> Shape {
+    Shape {
+        offset,
+        sharpness: 1.7 / (miss + 0.15),
+    }
+}
+
+/// Scale of a mean miss, 0 to 15.
+pub(super) fn scale(miss: f64) -> u32 {
+    let mut scale = 0;
+    let mut limit = 0.06;
+    while scale < 15 && miss > limit {
+        limit *= 2.0;
+        scale += 1;
+    }
+    scale
+}
+
+/// Digits of a residual, and its sign: 0 to 15.
+pub(super) fn digits(residual: i64) -> u32 {
+    let digits = (64 - residual.unsigned_abs().leading_zeros()).min(DIGITS_MAX);
+    digits << 1 | u32::from(residual < 0)
+}
+
+/// Spread a context over the hash.
+pub(super) fn spread(context: u32) -> u32 {
+    context.wrapping_mul(0x2545_F491).wrapping_add(0x1234_5678)
+}
+
+/// About the digits that a miss costs; `miss` is not negative.
+pub(super) fn cost(miss: f64) -> f64 {
+    if miss < 1.0 {
+        return miss;
+    }
+    // miss = part x 2^exponent, part from 1/2 to 1
+    let bits = miss.to_bits();
+    let exponent = (bits >> 52) as i32 - 1022;
+    let part = f64::from_bits(bits & ((1 << 52) - 1) | 1022 << 52);
+    f64::from(exponent) + part
+}

@@ -1,0 +1,1 @@
+"""How fast the agent reads a line, and what that costs: `python -m hil_tests.speed`."""

@@ -1,0 +1,77 @@
+"""The payload codecs against a second implementation, which knows only the documentation."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from edgeagg import _core
+from python.tests.slow_decoder import Table, decode
+
+CRATE = Path(__file__).parents[2] / "aggregator-rs"
+PRIOR = (CRATE / "src" / "codec" / "prior.bin").read_bytes()
+CORPUS = CRATE / "fuzz" / "corpus"
+GOLDEN = CRATE / "tests" / "assets"
+PLAIN, DELTA, MIXED = 0, 1, 2
+
+
+def known(codec: int, payload: bytes) -> list[Table]:
+    """Decode with the core."""
+    return [
+        Table(kind, group, length_ms, [list(column) for column in columns])
+        for kind, group, length_ms, _, columns in _core.decode(codec, payload)
+    ]
+
+
+def payload_file(codec: int, name: str) -> bytes:
+    folder = GOLDEN if name == "payload_site" else CORPUS
+    file = f"{name}_codec{codec}.bin" if folder is GOLDEN else f"codec{codec}_{name}.bin"
+    return (folder / file).read_bytes()
+
+
+NAMES = sorted(path.stem.removeprefix("codec1_") for path in CORPUS.glob("codec1_*.bin"))
+
+
+@pytest.mark.parametrize("codec", [PLAIN, MIXED])
+@pytest.mark.parametrize("name", [*NAMES, "payload_site"])
+def test_a_payload_says_the_same_in_every_codec(codec: int, name: str) -> None:
+    delta = known(DELTA, payload_file(DELTA, name))
+    assert decode(codec, payload_file(codec, name), PRIOR) == delta
+
+
+@pytest.mark.parametrize("name", [*NAMES, "payload_site"])
+def test_delta_is_read_as_the_core_reads_it(name: str) -> None:
+    payload = payload_file(DELTA, name)
+    assert decode(DELTA, payload, PRIOR) == known(DELTA, payload)
+
+
+def test_the_first_golden_payload_is_read_as_the_core_reads_it() -> None:
+    payload = (GOLDEN / "payload_codec1.bin").read_bytes()
+    assert decode(DELTA, payload, PRIOR) == known(DELTA, payload)
+
+
+def random_payloads(codec: int) -> list[bytes]:
+    data = (GOLDEN / f"payloads_random_codec{codec}.bin").read_bytes()
+    found = []
+    while data:
+        (length,) = struct.unpack_from("<I", data)
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return found
+
+
+@pytest.mark.parametrize("codec", [PLAIN, MIXED])
+@pytest.mark.parametrize("first", range(0, 40, 5))
+def test_random_payloads_say_the_same_in_every_codec(codec: int, first: int) -> None:
+    pairs = list(zip(random_payloads(codec), random_payloads(DELTA), strict=True))
+    for number, (payload, delta) in enumerate(pairs[first : first + 5], first):
+        assert decode(codec, payload, PRIOR) == known(DELTA, delta), f"payload {number}"
+
+
+def test_a_damaged_cell_is_noticed_by_its_checksum() -> None:
+    payload = bytearray(payload_file(MIXED, "house"))
+    payload[1:5] = struct.pack("<I", 12345)
+    with pytest.raises(AssertionError):
+        decode(MIXED, bytes(payload), PRIOR)
