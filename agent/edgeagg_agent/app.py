@@ -13,19 +13,27 @@ from collections.abc import Coroutine, Sequence
 
 from edgeagg._core import CUT_CELLS_MAX
 from edgeagg_agent import health
+from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
+from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import Clock
-from edgeagg_agent.config import BusConfig, Site
+from edgeagg_agent.learned import Learned
+from edgeagg_agent.memory import Memory
+from edgeagg_agent.metrics import BusWatch
 from edgeagg_agent.outbox import Outbox
-from edgeagg_agent.poller import MeterReader, Poller
+from edgeagg_agent.own_points import OwnPoints
+from edgeagg_agent.poller import Poller
+from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.site import BusConfig, Meter, Site
 from edgeagg_agent.uplink import Uplink
 
 _log = logging.getLogger(__name__)
 
 _TICK_MS = 1_000
 _FAREWELL_MS = 5_000
+_REMEMBER_EVERY_TICKS = 60
 
 
 class Agent:
@@ -49,6 +57,7 @@ class Agent:
             Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
             for to in site.destinations
         ]
+        self._memory = Memory(site.state_directory)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -63,6 +72,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 polling = _start(tasks, "poll", [poller.run() for poller in pollers])
+                polling += self._watch(tasks, pollers)
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
                 await self._keep_time(pollers)
@@ -76,6 +86,7 @@ class Agent:
                     task.cancel()
         finally:
             self._write_status(pollers)
+            self._remember(pollers)
             for poller in pollers:
                 await poller.bus.close()
             self._outbox.close()
@@ -85,17 +96,54 @@ class Agent:
         group = 0
         for config in self._site.buses:
             bus = make_bus(config)
-            readers = {}
+            groups = {}
             for meter in config.meters:
-                readers[group] = MeterReader(meter, bus, self._clock)
-                group += 1
-            pollers.append(Poller(bus, readers, self._recorder, self._clock))
+                reader = self._reader(config, meter, bus)
+                for place in range(len(meter.groups)):
+                    groups[group] = reader, place
+                    group += 1
+            spare = 1 - budget(config.load()).share
+            pollers.append(Poller(bus, groups, self._recorder, self._clock, spare=spare))
         return pollers
+
+    def _reader(self, config: BusConfig, meter: Meter, bus: Bus) -> MeterReader:
+        return make_reader(
+            config, meter, bus, self._clock, self._memory.recall(meter.name, meter.profile.name)
+        )
+
+    def _watch(
+        self, tasks: asyncio.TaskGroup, pollers: Sequence[Poller]
+    ) -> list[asyncio.Task[None]]:
+        """Start recording, and where the site wants it showing, what the gateway measures."""
+        now_s = self._clock.monotonic_s()
+        watches = [
+            BusWatch(
+                config.name,
+                [meter.name for meter in config.meters],
+                poller.bus.stats,
+                poller.tally,
+                now_s=now_s,
+            )
+            for config, poller in zip(self._site.buses, pollers, strict=True)
+        ]
+        group = len(self._site.catalogue().groups) - 1
+        points = OwnPoints(self._site.gateway, group, watches, self._recorder, self._clock)
+        running = [points.run()]
+        if self._site.metrics_address is not None:
+            running.append(points.serve(*self._site.metrics_address))
+        return _start(tasks, "own points", running)
+
+    def _remember(self, pollers: Sequence[Poller]) -> None:
+        try:
+            self._memory.keep([reader for poller in pollers for reader in poller.readers])
+        except OSError as error:
+            _log.warning("what was learned of the meters was not kept: %s", error.strerror)
 
     async def _keep_time(self, pollers: Sequence[Poller]) -> None:
         """Once a second commit and report; cut when it is time or the pending readings are many."""
         flush_ms = self._site.flush_ms
         next_flush_ms = self._clock.now_ms() + flush_ms
+        ticks = 0
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the stop
@@ -107,6 +155,9 @@ class Agent:
                 await self._flush()
                 next_flush_ms = now_ms + flush_ms
             self._write_status(pollers)
+            ticks += 1
+            if ticks % _REMEMBER_EVERY_TICKS == 0:
+                self._remember(pollers)
             if health.is_alive(pollers, now_ms):
                 health.notify_systemd("WATCHDOG=1")
 
@@ -145,17 +196,33 @@ class Agent:
 
 def make_bus(config: BusConfig) -> Bus:
     """Make the bus of a configuration; nothing is opened yet."""
-    if config.host:
-        # pymodbus costs 17 MiB: only where there is a TCP bus
-        from edgeagg_agent.bus.tcp import TcpBus  # noqa: PLC0415
+    if config.port:
+        return SerialBus(name=config.name, port=config.port)
+    if config.is_raw:
+        return StreamBus(
+            name=config.name,
+            host=config.host,
+            port=config.tcp_port,
+            baud=config.baud,
+            format=config.format,
+        )
+    # pymodbus costs 17 MiB: only where there is a TCP bus
+    from edgeagg_agent.bus.tcp import TcpBus  # noqa: PLC0415
 
-        return TcpBus(name=config.name, host=config.host, port=config.tcp_port)
-    return SerialBus(
-        name=config.name,
-        port=config.port,
-        baud=config.baud,
-        format=config.format,
-        request_gaps_ms={m.unit: m.profile.limits.request_gap_ms for m in config.meters},
+    return TcpBus(name=config.name, host=config.host, port=config.tcp_port)
+
+
+def make_reader(
+    config: BusConfig, meter: Meter, bus: Bus, clock: Clock, learned: Learned | None = None
+) -> MeterReader:
+    """Make the reader of a meter on this bus."""
+    return MeterReader(
+        meter,
+        bus,
+        clock,
+        ascii_mode=config.ascii_mode,
+        turnaround_us=config.turnaround_ms * 1000,
+        learned=learned,
     )
 
 

@@ -10,8 +10,9 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ from edgeagg import __version__
 from edgeagg.errors import ConfigError, EdgeaggError, LinkError
 from edgeagg.model import Quality
 from edgeagg_agent import app, profile
+from edgeagg_agent.budget_report import budget_json, budget_lines
+from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.config import BusConfig, Site, load_site
-from edgeagg_agent.poller import MeterReader, Scan
+from edgeagg_agent.config import load_site
+from edgeagg_agent.config_values import BAUDS
+from edgeagg_agent.reader import MeterReader, Scan
+from edgeagg_agent.site import BusConfig, Site
 
 _EXAMPLES = """examples:
   edgeagg-agent check /etc/edgeagg/site.toml          is the file right, are the ports there, is there time enough?
+  edgeagg-agent plan /etc/edgeagg/site.toml           how full is each bus, what would a faster one give?
   edgeagg-agent read /etc/edgeagg/site.toml           read every meter once and show its values
   edgeagg-agent read site.toml --meter incomer --json
   edgeagg-agent run /etc/edgeagg/site.toml            poll and deliver until stopped
@@ -41,15 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # what it complains of reaches us as errors, which are reported once
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        sys.stdout.flush()
     except ConfigError as error:
         print(f"edgeagg-agent: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # `edgeagg-agent profiles | head`: nobody wants the rest, and closing must not complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (EdgeaggError, OSError) as error:
         print(f"edgeagg-agent: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, command, text in (
         ("run", _run, "poll and deliver until stopped"),
         ("check", _check, "check the site file, the ports and the time on each bus"),
+        ("plan", _plan, "show what each bus has time for, and what would give it more"),
         ("read", _read, "read every meter once"),
         ("status", _status, "show what the running agent is doing"),
     ):
@@ -95,7 +108,8 @@ def _run(options: argparse.Namespace) -> int:
         site.state_directory,
     )
     try:
-        asyncio.run(agent.run())
+        with asyncio.Runner(loop_factory=line_loop) as runner:
+            runner.run(agent.run())
     except ExceptionGroup as errors:
         known, unknown = errors.split((EdgeaggError, OSError))
         if known is None or unknown is not None:
@@ -114,19 +128,33 @@ def _check(options: argparse.Namespace) -> int:
     site = load_site(options.site)
     _check_ports(site)
     if options.json:
-        print(json.dumps([_plan(bus) for bus in site.buses], indent=1))
+        print(json.dumps([_checked(bus) for bus in site.buses], indent=1))
         return 0
     for bus in site.buses:
-        print(f"{bus.name}  {bus.where}  {bus.share:.0%} of its time is asked for")
+        print(f"{bus.name}  {bus.where}")
         for meter in bus.meters:
-            reads = len(meter.blocks)
+            periods = ", ".join(
+                f"{len(group.points)} points every {group.period_ms / 1000:g} s"
+                for group in meter.groups
+            )
             print(
-                f"  {meter.name:<16} unit {meter.unit:<4} {meter.profile.name:<20}"
-                f" {len(meter.points):>3} points in {reads} read{'s' if reads > 1 else ''},"
-                f" {meter.scan_us / 1000:.0f} ms every {meter.period_ms / 1000:g} s"
+                f"  {meter.name:<16} {meter.address!s:<10} {meter.profile.name:<20} {periods}"
                 f"{'' if meter.profile.status == 'verified' else '  (draft: compare with display)'}"
             )
-    print(f"{options.site} is right: {len(site.meters)} meters on {len(site.buses)} buses.")
+    for line in budget_lines([bus.load() for bus in site.buses], BAUDS):
+        print(line)
+    buses = "1 bus" if len(site.buses) == 1 else f"{len(site.buses)} buses"
+    print(f"{options.site} is right: {len(site.meters)} meters on {buses}.")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    site = load_site(options.site)
+    loads = [bus.load() for bus in site.buses]
+    if options.json:
+        print(json.dumps(budget_json(loads, BAUDS), indent=1))
+    else:
+        print("\n".join(budget_lines(loads, BAUDS)))
     return 0
 
 
@@ -138,13 +166,14 @@ def _read(options: argparse.Namespace) -> int:
             options.site, "--meter", f"no meter {options.meter!r}", f"one of {', '.join(names)}"
         )
     _check_ports(site)
-    results = asyncio.run(_scan_all(site, options.meter))
+    with asyncio.Runner(loop_factory=line_loop) as runner:
+        results = runner.run(_scan_all(site, options.meter))
     if options.json:
-        print(json.dumps([_result(reader, scan) for reader, scan in results], indent=1))
+        print(json.dumps([_result(reader, scans) for reader, scans in results], indent=1))
     else:
-        for reader, scan in results:
-            _print_scan(reader, scan)
-    failed = [reader for reader, scan in results if any(scan.qualities)]
+        for reader, scans in results:
+            _print_scans(reader, scans)
+    failed = any(any(scan.decode()[1]) for _, scans in results for scan in scans)
     return 1 if failed else 0
 
 
@@ -192,7 +221,7 @@ def _check_ports(site: Site) -> None:
             ) from None
 
 
-async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, Scan]]:
+async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, tuple[Scan, ...]]]:
     clock = SystemClock()
     results = []
     for config in site.buses:
@@ -200,8 +229,9 @@ async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, Sca
         try:
             for meter in config.meters:
                 if only in {None, meter.name}:
-                    reader = MeterReader(meter, bus, clock)
-                    results.append((reader, await reader.scan()))
+                    reader = app.make_reader(config, meter, bus, clock)
+                    places = tuple(range(len(meter.groups)))
+                    results.append((reader, await reader.scan(places)))
         finally:
             await bus.close()
     return results
@@ -215,52 +245,55 @@ def _value(mantissa: int, exponent: int) -> str:
     return f"{'-' if mantissa < 0 else ''}{digits[:exponent]}.{digits[exponent:]}"
 
 
-def _print_scan(reader: MeterReader, scan: Scan) -> None:
+def _print_scans(reader: MeterReader, scans: Sequence[Scan]) -> None:
     meter = reader.meter
-    took_ms = (scan.received_s - scan.sent_s) * 1000
-    print(f"{meter.name}  unit {meter.unit}  {meter.profile.name}  {took_ms:.0f} ms")
-    for point, value, quality in zip(meter.points, scan.values, scan.qualities, strict=True):
-        shown = Quality(quality).name.lower() if value is None else _value(value, point.exponent)
-        print(f"  {point.name:<28} {shown:>16} {'' if value is None else point.unit}".rstrip())
+    took_ms = scans[0].skew_s * 1000
+    print(f"{meter.name}  {meter.address}  {meter.profile.name}  {took_ms:.0f} ms")
+    for name, value, unit, quality in _readings(scans):
+        shown = quality if value is None else value
+        print(f"  {name:<28} {shown:>16} {'' if value is None else unit}".rstrip())
     if reader.trouble:
         print(f"  ! {reader.trouble}")
 
 
-def _result(reader: MeterReader, scan: Scan) -> dict[str, Any]:
-    points = zip(reader.meter.points, scan.values, scan.qualities, strict=True)
+def _result(reader: MeterReader, scans: Sequence[Scan]) -> dict[str, Any]:
     return {
         "meter": reader.meter.name,
-        "unit": reader.meter.unit,
+        "address": str(reader.meter.address),
         "profile": reader.meter.profile.name,
-        "took_ms": round((scan.received_s - scan.sent_s) * 1000, 1),
+        "took_ms": round(scans[0].skew_s * 1000, 1),
         "trouble": reader.trouble,
         "points": [
-            {
-                "name": point.name,
-                "value": None if value is None else _value(value, point.exponent),
-                "unit": point.unit,
-                "quality": Quality(quality).name.lower(),
-            }
-            for point, value, quality in points
+            {"name": name, "value": value, "unit": unit, "quality": quality}
+            for name, value, unit, quality in _readings(scans)
         ],
     }
 
 
-def _plan(bus: BusConfig) -> dict[str, Any]:
+def _readings(scans: Sequence[Scan]) -> Iterator[tuple[str, str | None, str, str]]:
+    """Yield name, exact decimal, unit and quality of every point."""
+    for scan in scans:
+        values, qualities = scan.decode()
+        for point, value, quality in zip(scan.group.points, values, qualities, strict=True):
+            shown = None if value is None else _value(value, point.exponent)
+            yield point.name, shown, point.unit, Quality(quality).name.lower()
+
+
+def _checked(bus: BusConfig) -> dict[str, Any]:
     return {
         "name": bus.name,
         "where": bus.where,
-        "share": round(bus.share, 4),
+        "budget": budget_json([bus.load()], BAUDS)[bus.name],
         "meters": [
             {
                 "name": meter.name,
-                "unit": meter.unit,
+                "address": str(meter.address),
                 "profile": meter.profile.name,
                 "status": meter.profile.status,
-                "points": len(meter.points),
-                "reads": [[b.function, b.start, b.count] for b in meter.blocks],
-                "scan_ms": meter.scan_us / 1000,
-                "period_ms": meter.period_ms,
+                "groups": [
+                    {"period_ms": group.period_ms, "points": len(group.points)}
+                    for group in meter.groups
+                ],
             }
             for meter in bus.meters
         ],

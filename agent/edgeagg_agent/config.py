@@ -10,125 +10,34 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgeagg.batch import check_gateway
 from edgeagg.errors import ConfigError, FormatError
-from edgeagg.model import Catalogue, Group, MeterInfo, PointInfo
-from edgeagg_agent import plan
-from edgeagg_agent.bus.timing import CHAR_BITS, Timing
-from edgeagg_agent.feasible import check_feasible
-from edgeagg_agent.plan import Block
-from edgeagg_agent.profile import Point, Profile, load
-from edgeagg_agent.tomltable import Table, hint
+from edgeagg.tomltable import Table, hint
+from edgeagg_agent import metrics
+from edgeagg_agent.budget_report import check_load
+from edgeagg_agent.config_meter import METER_KEYS, read_meter
+from edgeagg_agent.config_values import (
+    BAUDS,
+    read_baud,
+    read_duration,
+    read_format,
+    read_length,
+    read_name,
+    read_plain,
+)
+from edgeagg_agent.site import BusConfig, Destination, Meter, Site
 
-BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
-
-_DURATION = re.compile(r"(\d+)\s*(ms|s|min|h)")
-_DURATION_MS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 _SIZE = re.compile(r"(\d+)\s*(MB|GB)")
 _SIZE_BYTES = {"MB": 1 << 20, "GB": 1 << 30}
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_DAY_MS = 86_400_000
 _TURNAROUND_MS = 25
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """One meter of a bus, with the reads that fetch its points."""
-
-    name: str
-    unit: int
-    profile: Profile
-    period_ms: int
-    tier: int
-    parent: str
-    sub_item: str
-    points: tuple[Point, ...]
-    blocks: tuple[Block, ...]
-    ratio_blocks: tuple[Block, ...]
-    scan_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class BusConfig:
-    """One serial line (`port`) or one Modbus TCP connection (`host`)."""
-
-    name: str
-    port: str
-    baud: int
-    format: str
-    host: str
-    tcp_port: int
-    turnaround_ms: int
-    meters: tuple[Meter, ...]
-
-    @property
-    def share(self) -> float:
-        """The part of the bus that its meters ask for: 1.0 is all of it."""
-        return plan.utilisation((meter.period_ms, meter.scan_us) for meter in self.meters)
-
-    @property
-    def where(self) -> str:
-        """Return the port or address, for messages."""
-        if self.host:
-            return f"tcp {self.host}:{self.tcp_port}"
-        return f"{self.port} {self.baud} {self.format}"
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """One platform, behind one broker."""
-
-    name: str
-    host: str
-    port: int
-    tls: bool
-    username: str
-    password_file: str
-    ca_file: str
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """The whole site file."""
-
-    file: Path
-    gateway: str
-    name: str
-    state_directory: Path
-    state_bytes_max: int
-    status_file: Path | None
-    window_lengths_ms: tuple[int, ...]
-    flush_ms: int
-    destinations: tuple[Destination, ...]
-    buses: tuple[BusConfig, ...]
-
-    @property
-    def meters(self) -> tuple[Meter, ...]:
-        """All meters, in the order of their groups in the catalogue."""
-        return tuple(meter for bus in self.buses for meter in bus.meters)
-
-    def catalogue(self) -> Catalogue:
-        """Return what the platform must know."""
-        return Catalogue(
-            self.name,
-            tuple(
-                MeterInfo(m.name, m.profile.name, m.tier, m.parent, m.sub_item) for m in self.meters
-            ),
-            tuple(
-                Group(
-                    meter.name,
-                    meter.period_ms,
-                    tuple(PointInfo(p.name, p.unit, p.exponent, p.kind) for p in meter.points),
-                )
-                for meter in self.meters
-            ),
-            self.window_lengths_ms,
-        )
+_BUS_KEYS = "name port tcp rtu_tcp mode baud format turnaround_ms meter"
+_LINKS = ("port", "tcp", "rtu_tcp")
+_PORTS = {"tcp": 502, "rtu_tcp": 4001}  # Modbus TCP's; of serial servers the commonest
 
 
 def load_site(file: Path) -> Site:
@@ -147,10 +56,7 @@ def load_site(file: Path) -> Site:
     for folder in folders:
         if not folder.is_dir():
             raise site.error("profiles", f"no folder {folder}", "folders with profiles")
-    buses = tuple(
-        _bus(file, table, folders)
-        for table in top.array("bus", "name port baud format tcp turnaround_ms meter")
-    )
+    buses = tuple(_bus(file, table, folders) for table in top.array("bus", _BUS_KEYS))
     if not buses:
         raise top.error("bus", "missing", "at least one [[bus]]")
     destinations = tuple(map(_destination, top.array("destination", _DESTINATION_KEYS)))
@@ -160,20 +66,22 @@ def load_site(file: Path) -> Site:
     _refuse_twice(file, "destination", "name", [d.name for d in destinations])
     meters = [meter for bus in buses for meter in bus.meters]
     _refuse_twice(file, "bus.meter", "name", [meter.name for meter in meters])
+    _refuse_gateway(file, meters)
     _check_ports(file, buses)
     _check_tree(file, meters)
     for bus in buses:
-        check_feasible(file, bus, BAUDS)
-    status = top.table("status", "file", {})
+        check_load(file, bus.load(), BAUDS)
+    status = top.table("status", "file metrics", {})
     return Site(
         file=file,
         gateway=_gateway(site),
-        name=_plain(site, "name"),
+        name=read_plain(site, "name"),
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
         status_file=Path(status.text("file")) if status.has("file") else None,
+        metrics_address=_address(status, "metrics", 9469) if status.has("metrics") else None,
         window_lengths_ms=_lengths(top.table("windows", "lengths", {})),
-        flush_ms=_duration(top.table("batch", "flush", {}), "flush", "60s"),
+        flush_ms=read_duration(top.table("batch", "flush", {}), "flush", "60s"),
         destinations=destinations,
         buses=buses,
     )
@@ -190,78 +98,48 @@ def _gateway(table: Table) -> str:
 
 
 def _bus(file: Path, table: Table, folders: Sequence[Path]) -> BusConfig:
-    name = _name(table)
-    if table.has("port") == table.has("tcp"):
-        found = "both" if table.has("port") else "neither"
-        raise table.error("port", f"{found} of port and tcp", "one of the two")
-    port, host, tcp_port, baud, form = "", "", 0, 0, ""
-    timing = None
-    if table.has("port"):
-        port = table.text("port")
-        baud = _baud(table)
-        form = table.text("format", tuple(CHAR_BITS), "8E1")
-        timing = Timing.of(baud, form)
-    else:
-        host, tcp_port = _address(table, "tcp", 502)
-    turnaround_ms = table.integer("turnaround_ms", 0, 1000, _TURNAROUND_MS)
-    keys = "name unit profile period tier parent sub_item points"
-    meters = tuple(
-        _meter(meter, folders, timing, turnaround_ms * 1000) for meter in table.array("meter", keys)
+    name = read_name(table)
+    links = [key for key in _LINKS if table.has(key)]
+    if len(links) != 1:
+        found = f"both {' and '.join(links)}" if links else f"neither {', '.join(_LINKS)}"
+        raise table.error("port", found, "one of them")
+    link = links[0]
+    host, tcp_port = ("", 0) if link == "port" else _address(table, link, _PORTS[link])
+    is_serial = link != "tcp"
+    if not is_serial:
+        for key in ("mode", "baud", "format"):
+            if table.has(key):
+                raise table.error(key, "not a key of a tcp bus", "nothing")
+    ascii_mode = is_serial and table.text("mode", ("rtu", "ascii"), "rtu") == "ascii"
+    bus = BusConfig(
+        name=name,
+        port=table.text("port") if link == "port" else "",
+        host=host,
+        tcp_port=tcp_port,
+        is_raw=link == "rtu_tcp",
+        ascii_mode=ascii_mode,
+        baud=read_baud(table) if is_serial else 0,
+        format=read_format(table, "8E1", ascii_mode=ascii_mode) if is_serial else "",
+        turnaround_ms=table.integer("turnaround_ms", 0, 1000, _TURNAROUND_MS),
+        meters=(),
     )
+    meters = tuple(read_meter(meter, folders, bus) for meter in table.array("meter", METER_KEYS))
     if not meters:
         raise table.error("meter", "missing", "at least one [[bus.meter]]")
     for index, meter in enumerate(meters):
         for other in meters[:index]:
-            if other.unit == meter.unit:
+            if other.address.is_same(meter.address):
+                key, own = "unit", "a unit id"
+                if meter.address.digits:
+                    key, own = "address", "an address"
                 raise ConfigError(
                     file,
-                    f"bus[{name}].meter[{meter.name}].unit",
-                    f"{meter.unit} is the unit of meter {other.name} already",
-                    "a unit id of its own for every meter of a bus",
+                    f"bus[{name}].meter[{meter.name}].{key}",
+                    f"{meter.address.digits or meter.address.unit} is the {key} of meter "
+                    f"{other.name} already",
+                    f"{own} of its own for every meter of a bus",
                 )
-    return BusConfig(name, port, baud, form, host, tcp_port, turnaround_ms, meters)
-
-
-def _meter(
-    table: Table, folders: Sequence[Path], timing: Timing | None, turnaround_us: int
-) -> Meter:
-    name = _name(table)
-    try:
-        profile = load(table.text("profile"), folders)
-    except ConfigError as error:
-        if error.key != "profile":
-            raise
-        raise table.error("profile", error.found, error.allowed) from None
-    points = _points(table, profile)
-    limits = profile.limits
-    wanted = [(p.function, p.register, p.count) for p in points]
-    used = {ratio for point in points for ratio in point.ratios}
-    ratios = [(r.function, r.register, r.count) for r in profile.ratios if r.name in used]
-    blocks = plan.plan_blocks(wanted, limits, timing, turnaround_us)
-    return Meter(
-        name=name,
-        unit=table.integer("unit", 1, 247),
-        profile=profile,
-        period_ms=_period(table),
-        tier=table.integer("tier", 1, 3),
-        parent=table.text("parent") if table.has("parent") else "",
-        sub_item=_plain(table, "sub_item") if table.has("sub_item") else "",
-        points=points,
-        blocks=blocks,
-        ratio_blocks=plan.plan_blocks(ratios, limits, timing, turnaround_us),
-        scan_us=plan.scan_us(blocks, limits, timing, turnaround_us),
-    )
-
-
-def _points(table: Table, profile: Profile) -> tuple[Point, ...]:
-    known = {point.name: point for point in profile.points}
-    for name in table.texts("points", ()):
-        if name not in known:
-            raise table.error("points", f"{profile.name} has no point {name!r}", hint(name, known))
-    wanted = table.texts("points", tuple(known))
-    if not wanted:
-        raise table.error("points", "none", f"at least one of {', '.join(known)}")
-    return tuple(point for point in profile.points if point.name in wanted)
+    return replace(bus, meters=meters)
 
 
 def _destination(table: Table) -> Destination:
@@ -279,7 +157,7 @@ def _destination(table: Table) -> Destination:
         if table.has(key) and not os.access(table.text(key), os.R_OK):
             raise table.error(key, f"cannot read {table.text(key)}", "a file the agent may read")
     return Destination(
-        name=_name(table),
+        name=read_name(table),
         host=broker.hostname,
         port=port or (8883 if tls else 1883),
         tls=tls,
@@ -287,27 +165,6 @@ def _destination(table: Table) -> Destination:
         password_file=table.text("password_file") if table.has("password_file") else "",
         ca_file=table.text("ca_file") if table.has("ca_file") else "",
     )
-
-
-def _name(table: Table) -> str:
-    name = table.text("name")
-    if not _NAME.fullmatch(name):
-        raise table.error("name", repr(name), "1 to 32 of a-z, 0-9, _ and -")
-    return name
-
-
-def _plain(table: Table, key: str) -> str:
-    text = table.text(key)
-    if not text.isprintable() or len(text.encode()) > 200:
-        raise table.error(key, repr(text), "up to 200 bytes of text on one line")
-    return text
-
-
-def _baud(table: Table) -> int:
-    baud = table.integer("baud", 1, 1_000_000)
-    if baud not in BAUDS:
-        raise table.error("baud", str(baud), f"one of {', '.join(map(str, BAUDS))}")
-    return baud
 
 
 def _address(table: Table, key: str, port_default: int) -> tuple[str, int]:
@@ -318,36 +175,9 @@ def _address(table: Table, key: str, port_default: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def _period(table: Table) -> int:
-    period_ms = _duration(table, "period", "60s")
-    if not 200 <= period_ms <= _DAY_MS or _DAY_MS % period_ms:
-        raise table.error(
-            "period", repr(table.text("period")), "200ms to 24h, a whole number of times a day"
-        )
-    return period_ms
-
-
 def _lengths(table: Table) -> tuple[int, ...]:
     texts = table.texts("lengths", ("10s", "1min", "15min"))
-    lengths = []
-    for text in texts:
-        length_ms = _parse_duration(text)
-        if length_ms is None or not 1000 <= length_ms <= _DAY_MS or _DAY_MS % length_ms:
-            raise table.error("lengths", repr(text), "1s to 24h, a whole number of times a day")
-        lengths.append(length_ms)
-    return tuple(sorted(set(lengths)))
-
-
-def _duration(table: Table, key: str, default: str) -> int:
-    duration_ms = _parse_duration(table.text(key, (), default))
-    if not duration_ms:
-        raise table.error(key, repr(table.text(key)), "a duration such as 500ms, 10s, 15min, 1h")
-    return duration_ms
-
-
-def _parse_duration(text: str) -> int | None:
-    found = _DURATION.fullmatch(text)
-    return int(found[1]) * _DURATION_MS[found[2]] if found else None
+    return tuple(sorted({read_length(table, text) for text in texts}))
 
 
 def _size(table: Table, key: str, default: str) -> int:
@@ -366,17 +196,28 @@ def _refuse_twice(file: Path, table: str, key: str, values: Iterable[str]) -> No
         seen.add(value)
 
 
+def _refuse_gateway(file: Path, meters: Sequence[Meter]) -> None:
+    for meter in meters:
+        if meter.name == metrics.METER:
+            key = f"bus.meter[{meter.name}].name"
+            rule = "another name: this one is of the gateway's own measurements"
+            raise ConfigError(file, key, repr(meter.name), rule)
+
+
 def _check_ports(file: Path, buses: Sequence[BusConfig]) -> None:
     ports: dict[str, str] = {}
     for bus in buses:
-        if bus.port and bus.port in ports:
+        if not bus.port and not bus.is_raw:
+            continue  # Modbus TCP: a server keeps its connections apart
+        key, port = ("port", bus.port) if bus.port else ("rtu_tcp", f"{bus.host}:{bus.tcp_port}")
+        if port in ports:
             raise ConfigError(
                 file,
-                f"bus[{bus.name}].port",
-                f"{bus.port} is the port of bus {ports[bus.port]} already",
+                f"bus[{bus.name}].{key}",
+                f"{port} is the port of bus {ports[port]} already",
                 "one bus for each port",
             )
-        ports[bus.port] = bus.name
+        ports[port] = bus.name
 
 
 def _check_tree(file: Path, meters: Sequence[Meter]) -> None:

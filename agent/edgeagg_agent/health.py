@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeagg_agent.config import BusConfig, Site
+from edgeagg_agent.budget import budget
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.site import BusConfig, Site
 from edgeagg_agent.uplink import Uplink
 
 STUCK_MS = 20_000
@@ -79,7 +80,7 @@ def _bus(config: BusConfig, poller: Poller, uptime_ms: int) -> dict[str, Any]:
     return {
         "name": config.name,
         "where": config.where,
-        "planned_share": round(config.share, 3),
+        "planned_share": round(budget(config.load()).share, 3),
         "busy_share": round(stats.busy_s * 1000 / uptime_ms, 3) if uptime_ms > 0 else 0.0,
         "transactions": stats.transactions,
         "no_reply": stats.no_reply,
@@ -88,15 +89,21 @@ def _bus(config: BusConfig, poller: Poller, uptime_ms: int) -> dict[str, Any]:
         "late_replies": stats.late_replies,
         "noise_bytes": stats.noise_bytes,
         "echoes": stats.echoes,
+        "doubles": stats.doubles,
+        "reshaped": stats.reshaped,
+        "held_back": stats.held_back,
+        "retuned": stats.retuned,
+        "retries": poller.tally.retries,
+        "overrun_slots": poller.tally.overrun_slots,
         "reopened": stats.reopened,
         "meters": [
             {
                 "name": reader.meter.name,
-                "unit": reader.meter.unit,
+                "address": str(reader.meter.address),
                 "quality": reader.state.last_quality.name.lower(),
                 "trouble": reader.trouble,
             }
-            for reader in poller.readers.values()
+            for reader in poller.readers
         ],
     }
 

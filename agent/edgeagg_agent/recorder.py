@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import CODEC_DELTA, Aggregator, Journal, decode
+from edgeagg._core import CODEC_DELTA, Aggregator, Journal, ScanPlan, decode
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg_agent.outbox import Outbox
@@ -78,6 +78,27 @@ class Recorder:
     def last_due_ms(self, group: int) -> int | None:
         """Return the group's last slot that is accounted for."""
         return self._aggregator.last_due_ms(group)
+
+    def name(self, group: int) -> str:
+        """Name a group in messages."""
+        return f"meter {self._catalogue.groups[group].meter}"
+
+    def scan(
+        self,
+        group: int,
+        *,
+        due_ms: int,
+        at_ms: int,
+        plan: ScanPlan,
+        replies: Sequence[bytes | int],
+        ratios: Quality,
+    ) -> bytes:
+        """Record one slot from the replies of its reads; return one quality per point."""
+        record, qualities = self._aggregator.push_scan(
+            group, due_ms, at_ms, plan, replies, ratios=int(ratios)
+        )
+        self._staged.append((_ROW, record))
+        return qualities
 
     def row(
         self,

@@ -20,8 +20,8 @@ from edgeagg import topics
 from edgeagg.batch import Hello, Range, Receipt
 from edgeagg.errors import FormatError
 from edgeagg_agent.clock import Clock
-from edgeagg_agent.config import Destination
 from edgeagg_agent.outbox import Cursor, Outbox
+from edgeagg_agent.site import Destination
 
 _log = logging.getLogger(__name__)
 

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import selectors
 import socket
 
 from pymodbus.framer import FramerRTU
 
 from edgeagg.errors import EdgeaggError
-from edgeagg_agent.bus import ReadRequest
+from edgeagg_agent.bus import LineSettings, ReadRequest
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.timing import Timing
+from edgeagg_agent.protocol.modbus import RtuQuestion, words_of
 
 BAUD = 9600
 WIRE = Timing.of(BAUD, "8E1")
@@ -82,7 +84,10 @@ class Line:
         if not raw:
             self.unplug()
             return
+        if raw.startswith(b":"):
+            raw = bytes.fromhex(raw[1:-2].decode()) + b"\x00"
         assert len(raw) == 8
+        assert raw[1] in (3, 4), "no request but a read is ever sent"
         request = ReadRequest(raw[0], raw[1], int.from_bytes(raw[2:4]), int.from_bytes(raw[4:6]))
         self.requests.append((loop.time(), request))
         for after_s, data in self.script(len(self.requests), request):
@@ -98,13 +103,46 @@ class Line:
             self.meters.send(byte)
 
 
-def play(script, work, **settings):
+@dataclasses.dataclass
+class Words:
+    """What came of a read: one number per register, and when."""
+
+    words: tuple[int, ...]
+    sent_s: float
+    received_s: float
+
+
+class Asking:
+    """A bus that is asked for registers, and waits while a late reply could be taken for theirs."""
+
+    def __init__(self, bus, settings=None, gaps_ms=None):
+        self.bus, self.stats = bus, bus.stats
+        self.exchange, self.close = bus.exchange, bus.close
+        self._settings = settings or LineSettings(BAUD, "8E1")
+        self._gaps_ms = gaps_ms or {}
+
+    async def read(self, request):
+        question = RtuQuestion(request)
+        gap_ms = self._gaps_ms.get(request.unit, 0)
+        settings = dataclasses.replace(self._settings, request_gap_ms=gap_ms)
+        if hasattr(self.bus, "held_until_s"):
+            now_s = asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, self.bus.held_until_s(question) - now_s))
+        answer = await self.bus.exchange(question, settings)
+        return Words(words_of(answer.payload), answer.sent_s, answer.received_s)
+
+
+def play(script, work, *, turnaround_max_ms=150, request_gaps_ms=None, **settings):
     """Run `work(bus, line)` on a line with that script; return what it returns."""
 
     async def main():
         line = Line(script)
         settings.setdefault("opener", line.open)
-        bus = SerialBus(name="bus1", port="/dev/none", baud=BAUD, format="8E1", **settings)
+        bus = Asking(
+            SerialBus(name="bus1", port="/dev/none", **settings),
+            LineSettings(BAUD, "8E1", turnaround_max_ms=turnaround_max_ms),
+            request_gaps_ms,
+        )
         try:
             return await work(bus, line)
         finally:

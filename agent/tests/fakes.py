@@ -4,11 +4,13 @@ Time that does not wait, a bus that follows a script, a recorder that only liste
 that is right until a test changes it.
 """
 
+import struct
+from dataclasses import replace
 from pathlib import Path
 
-from edgeagg.errors import EdgeaggError
+from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
-from edgeagg_agent.bus import BusStats, Reply
+from edgeagg_agent.bus import Answer, BusStats
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -75,14 +77,18 @@ def write_site(folder: Path, *changes: tuple[str, str], text: str = SITE) -> Pat
     return file
 
 
-def catalogue(*meters: tuple[str, int], site: str = "plant", windows=(5_000, 10_000)) -> Catalogue:
-    """Return one for meters given as (name, period_ms), each with a gauge and a totaliser."""
-    return Catalogue(
-        site,
-        tuple(MeterInfo(name, "eastron-sdm630", 1, "", "") for name, _ in meters),
-        tuple(Group(name, period_ms, (VOLTAGE, ENERGY)) for name, period_ms in meters),
-        windows,
-    )
+def catalogue(*groups: tuple[str, int], site: str = "plant", windows=(5_000, 10_000)) -> Catalogue:
+    """Return one for groups given as (meter, period_ms), each with a gauge and a totaliser."""
+    seen = []
+    made = []
+    for meter, period_ms in groups:
+        seen.append(meter)
+        number = seen.count(meter)
+        suffix = "" if number == 1 else f"_{number}"
+        points = tuple(replace(p, name=p.name + suffix) for p in (VOLTAGE, ENERGY))
+        made.append(Group(meter, period_ms, points))
+    meters = tuple(MeterInfo(meter, "eastron-sdm630", 1, "", "") for meter in dict.fromkeys(seen))
+    return Catalogue(site, meters, tuple(made), windows)
 
 
 class TimeIsUpError(Exception):
@@ -120,27 +126,47 @@ class FakeClock:
 
 
 class FakeBus:
-    """Answers with `script(request)`: words, or an error to raise; each takes `took_ms`."""
+    """Answers with `script(request)`: words, a frame, or an error to raise; each takes `took_ms`.
+
+    The script of a Modbus meter gets the `ReadRequest` and returns words. That of any other gets
+    the question and returns the frame that the meter sends; the question finds its answer in it.
+    """
 
     def __init__(self, clock, script, *, took_ms=20):
         self.stats = BusStats()
         self.asked = []  # (when, request)
+        self.questions = []  # (question, settings)
         self.is_closed = False
         self.script = script
         self._clock, self._took_ms = clock, took_ms
 
-    async def read(self, request):
+    async def exchange(self, question, settings):
         sent_s = self._clock.monotonic_s()
+        request = getattr(question, "read", question)
         self.asked.append((self._clock.now_ms(), request))
+        self.questions.append((question, settings))
         self._clock.pass_ms(self._took_ms)
+        self.stats.transactions += 1
+        self.stats.busy_s += self._took_ms / 1000
         answer = self.script(request)
         if isinstance(answer, EdgeaggError):
             raise answer
-        assert len(answer) == request.count
-        return Reply(tuple(answer), sent_s, self._clock.monotonic_s())
+        if isinstance(answer, bytes):
+            payload = _answer(question, answer)
+        else:
+            assert len(answer) == request.count
+            payload = struct.pack(f">{len(answer)}H", *answer)
+        return Answer(payload, sent_s, self._clock.monotonic_s())
 
     async def close(self):
         self.is_closed = True
+
+
+def _answer(question, heard):
+    found = question.find(heard)
+    if found is None:
+        raise FrameError(f"{question}: {question.describe_junk(heard)}", heard)
+    return question.payload(found.frame)
 
 
 class FakeRecorder:
@@ -154,8 +180,16 @@ class FakeRecorder:
     def last_due_ms(self, group):
         return self._last_due_ms.get(group)
 
+    def name(self, group):
+        return f"meter number {group}"
+
+    def scan(self, group, *, due_ms, at_ms, plan, replies, ratios):
+        values, qualities = plan.decode(replies, ratios=int(ratios))
+        self.row(group, due_ms=due_ms, at_ms=at_ms, values=values, qualities=qualities)
+        return qualities
+
     def row(self, group, *, due_ms, at_ms, values, qualities):
-        self.rows.append((group, due_ms, at_ms, values, tuple(qualities)))
+        self.rows.append((group, due_ms, at_ms, tuple(values), tuple(qualities)))
 
     def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
         self.gaps.append((group, first_due_ms, last_due_ms, slots, reason))

@@ -202,14 +202,14 @@ class Delivered:
         ]
 
     def _take(self, batch, catalogue):
-        groups = {group.meter: number for number, group in enumerate(catalogue.groups)}
+        groups = {group: number for number, group in enumerate(catalogue.groups)}
         found = content.decode(batch.codec, batch.payload, catalogue)
         self.events += [
-            Row(groups[r.group.meter], r.due_ms, r.at_ms, r.mantissas, bytes(r.qualities))
+            Row(groups[r.group], r.due_ms, r.at_ms, r.mantissas, bytes(r.qualities))
             for r in found.readings
         ]
         self.events += [
-            Gap(groups[g.group.meter], g.first_due_ms, g.last_due_ms, g.slot_count, g.reason)
+            Gap(groups[g.group], g.first_due_ms, g.last_due_ms, g.slot_count, g.reason)
             for g in found.gaps
         ]
         self.windows += found.windows

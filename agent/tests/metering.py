@@ -11,8 +11,9 @@ from agent.tests.fakes import (
 )
 from edgeagg.errors import LinkError, RefusedError
 from edgeagg.model import Quality
+from edgeagg_agent.app import make_reader
 from edgeagg_agent.config import load_site
-from edgeagg_agent.poller import MeterReader, Poller
+from edgeagg_agent.poller import Poller
 
 PROFILE = """
 vendor = "Maker"
@@ -99,8 +100,18 @@ SILENCE = LinkError("no reply")
 REFUSAL = RefusedError("illegal data address", 2)
 
 
+def values(scan):
+    """Return what a scan gave, point by point."""
+    return tuple(scan.decode()[0])
+
+
+def qualities(scan):
+    """Return what a scan is worth, point by point."""
+    return tuple(scan.decode()[1])
+
+
 class Bench:
-    """Both meters on a fake bus, with faults by unit id and first register."""
+    """The meters of a site on one fake bus, with faults by unit id and first register."""
 
     def __init__(self, folder, *, lasts_ms=None, took_ms=20, profile=PROFILE, site=METERS):
         (folder / "m1.toml").write_text(profile, encoding="utf-8")
@@ -111,7 +122,14 @@ class Bench:
         self.faults = {}
         self.words = dict(WORDS)
         self.recorder = FakeRecorder()
-        self.readers = [MeterReader(meter, self.bus, self.clock) for meter in self.site.meters]
+        self.readers = self.make_readers()
+
+    def make_readers(self, learned=None):
+        return [
+            make_reader(bus, meter, self.bus, self.clock, (learned or {}).get(meter.name))
+            for bus in self.site.buses
+            for meter in bus.meters
+        ]
 
     def answer(self, request):
         place = request.function, request.start
@@ -121,11 +139,17 @@ class Bench:
         ]
 
     def poller(self):
-        return Poller(self.bus, dict(enumerate(self.readers)), self.recorder, self.clock)
+        places = [
+            (reader, place) for reader in self.readers for place in range(len(reader.meter.groups))
+        ]
+        return Poller(self.bus, dict(enumerate(places)), self.recorder, self.clock)
 
     async def run(self):
+        """Poll until the time is up; return the poller."""
+        poller = self.poller()
         with pytest.raises(TimeIsUpError):
-            await self.poller().run()
+            await poller.run()
+        return poller
 
     def asked(self, unit=1):
         return [(r.function, r.start) for _, r in self.bus.asked if r.unit == unit]

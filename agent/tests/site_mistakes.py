@@ -9,10 +9,9 @@ tier = 2
 parent = "incomer"
 """
 WAYS_OUT = (
-    "periods 2.6 times as long",
-    "at least 115200 Bd",
-    "2 more buses for some of its 2 meters",
-    "fewer points per meter (key points)",
+    "at least 57600 Bd",
+    "periods 1s instead of 200ms",
+    "9 instead of up to 19 points per meter",
 )
 
 MISTAKES = {
@@ -27,8 +26,8 @@ MISTAKES = {
         ["unknown key", "destination", "windows"],
     ),
     "a key of another table": (
-        [("unit = 1", "unit = 1\nbaud = 9600")],
-        "bus[switchroom].meter[incomer].baud",
+        [("unit = 1", 'unit = 1\nbroker = "mqtt://b"')],
+        "bus[switchroom].meter[incomer].broker",
         ["unknown key", "allowed: ", "sub_item"],
     ),
     "a missing table": (
@@ -84,12 +83,87 @@ MISTAKES = {
     "both port and tcp": (
         [('tcp = "127.0.0.1:502"', 'tcp = "127.0.0.1:502"\nport = "/dev/b"')],
         "bus[roof].port",
-        ["both of port and tcp", "one of the two"],
+        ["both port and tcp", "one of them"],
     ),
     "neither port nor tcp": (
         [('tcp = "127.0.0.1:502"\n', "")],
         "bus[roof].port",
-        ["neither of port and tcp", "one of the two"],
+        ["neither port, tcp, rtu_tcp", "one of them"],
+    ),
+    "both kinds of connection": (
+        [('tcp = "127.0.0.1:502"', 'tcp = "127.0.0.1:502"\nrtu_tcp = "127.0.0.1"')],
+        "bus[roof].port",
+        ["both tcp and rtu_tcp", "one of them"],
+    ),
+    "a speed on a tcp bus": (
+        [('tcp = "127.0.0.1:502"', 'tcp = "127.0.0.1:502"\nbaud = 9600')],
+        "bus[roof].baud",
+        ["not a key of a tcp bus"],
+    ),
+    "Modbus ASCII on a tcp bus": (
+        [('tcp = "127.0.0.1:502"', 'tcp = "127.0.0.1:502"\nmode = "ascii"')],
+        "bus[roof].mode",
+        ["not a key of a tcp bus"],
+    ),
+    "a mode that does not exist": (
+        [("baud = 9600", 'baud = 9600\nmode = "ASCII"')],
+        "bus[switchroom].mode",
+        ["'ASCII'", "one of rtu, ascii"],
+    ),
+    "a meter's speed on a tcp bus": (
+        [('profile = "sunspec-meter-213"', 'profile = "sunspec-meter-213"\nbaud = 9600')],
+        "bus[roof].meter[pv].baud",
+        ["not a key of a meter on a tcp bus"],
+    ),
+    "a meter's speed that no meter has": (
+        [("unit = 2", "unit = 2\nbaud = 9500")],
+        "bus[switchroom].meter[workshop].baud",
+        ["9500", "one of 1200, 2400"],
+    ),
+    "a meter's format of seven bits": (
+        [("unit = 2", 'unit = 2\nformat = "7E1"')],
+        "bus[switchroom].meter[workshop].format",
+        ["'7E1'", "one of 8N1, 8N2, 8E1"],
+    ),
+    "an address on a Modbus meter": (
+        [("unit = 1", 'address = "000000000001"')],
+        "bus[switchroom].meter[incomer].address",
+        ["not a key of a Modbus meter", "unit, 1 to 247"],
+    ),
+    "a type on a Modbus meter": (
+        [("unit = 1", "unit = 1\ntype = 0x10")],
+        "bus[switchroom].meter[incomer].type",
+        ["not a key of a Modbus meter"],
+    ),
+    "an edition on a Modbus meter": (
+        [("unit = 1", 'unit = 1\nedition = "2018"')],
+        "bus[switchroom].meter[incomer].edition",
+        ["not a key of a Modbus meter"],
+    ),
+    "a meter named like the gateway's own": (
+        [('name = "pv"', 'name = "gateway"')],
+        "bus.meter[gateway].name",
+        ["'gateway'", "the gateway's own measurements"],
+    ),
+    "a period of an unknown class": (
+        [("tier = 1", 'tier = 1\nperiods = { energie = "60s" }')],
+        "bus[switchroom].meter[incomer].periods.energie",
+        ["unknown key", "did you mean 'energy'?"],
+    ),
+    "a period of a point that is not read": (
+        [("tier = 1", 'tier = 1\npoints = ["voltage_l1"]\nperiods = { voltage_l2 = "60s" }')],
+        "bus[switchroom].meter[incomer].periods.voltage_l2",
+        ["unknown key", "did you mean 'voltage_l1'?"],
+    ),
+    "a class's period that no day is a multiple of": (
+        [("tier = 1", 'tier = 1\nperiods = { energy = "7s" }')],
+        "bus[switchroom].meter[incomer].periods.energy",
+        ["'7s'", "a whole number of times a day"],
+    ),
+    "metrics on no port": (
+        [("[status]", '[status]\nmetrics = "127.0.0.1:0"')],
+        "status.metrics",
+        ["'127.0.0.1:0'", "HOST or HOST:PORT"],
     ),
     "a baud rate that no meter has": (
         [("baud = 9600", "baud = 9601")],

@@ -5,11 +5,14 @@ import errno
 import json
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from agent.tests.fakes import START_MS, FakeBus, FakeClock, write_site
+from agent.tests.mixed_site import FEEDER, write_mixed
 from edgeagg.errors import LinkError
 from edgeagg_agent import app, cli
 from edgeagg_agent.cli import main
@@ -85,7 +88,7 @@ def test_the_help_shows_an_example_of_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     examples = text.split("examples:")[1]
-    for command in ("check", "read", "run", "status", "profiles"):
+    for command in ("check", "plan", "read", "run", "status", "profiles"):
         assert f"edgeagg-agent {command}" in examples
 
 
@@ -97,7 +100,7 @@ def test_a_wrong_command_line_ends_with_2(capsys, arguments):
     assert "usage: edgeagg-agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "read", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "read", "status"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -128,28 +131,93 @@ def test_a_serial_port_that_is_not_there_is_a_mistake_in_the_file_too(tmp_path, 
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_check_tells_the_plan_of_every_bus(site, capsys):
+def test_check_tells_what_is_read_how_often_and_the_budget_of_every_bus(site, capsys):
     assert main(["check", str(site)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    head, pv, hvac, end = lines(output.out)
-    assert head.startswith("roof  tcp 127.0.0.1:502  ")
-    assert "% of its time" in head
+    head, pv, hvac, budget, *rest, end = lines(output.out)
+    assert head == "roof  tcp 127.0.0.1:502"
     assert pv.split()[:4] == ["pv", "unit", "1", "eastron-sdm630"]
-    assert "2 points in 1 read, 25 ms every 1 s" in pv
-    assert "every 1 s" in pv
+    assert pv.endswith("2 points every 1 s")
     assert hvac.split()[0] == "hvac"
-    assert end.startswith(f"{site} is right: 2 meters on 1 bus")
+    assert hvac.endswith("15 points every 2 s")
+    assert budget.startswith("bus roof: TCP, 2 meters, ")
+    assert "6.2% of its time: feasible" in budget
+    assert rest[0].startswith("  pv: 1 read, 25 ms, 2.5%")
+    assert end == f"{site} is right: 2 meters on 1 bus."
     assert list(site.parent.iterdir()) == [site]
+
+
+def test_check_marks_a_draft_profile_and_names_every_period(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "check_port", lambda _port: None)
+    periods = ('name = "feeder"', 'name = "feeder"\nperiods = { energy = "15min" }')
+    file = write_mixed(tmp_path, periods)
+    assert main(["check", str(file)]) == 0
+    rows = {line.split()[0]: line for line in lines(capsys.readouterr().out)}
+    assert f"address {FEEDER}" in rows["feeder"]
+    assert rows["feeder"].endswith("2 points every 60 s, 1 points every 900 s")
+    assert rows["water"].endswith("(draft: compare with display)")
+    assert rows["yard"] == "yard  serial server 127.0.0.1:4001"
 
 
 def test_check_gives_the_plan_as_json(site, capsys):
     assert main(["check", str(site), "--json"]) == 0
     (roof,) = json.loads(capsys.readouterr().out)
     assert (roof["name"], roof["where"]) == ("roof", "tcp 127.0.0.1:502")
-    assert 0 < roof["share"] < 1
+    assert roof["budget"]["is_feasible"]
+    assert 0 < roof["budget"]["share"] < 1
     assert [meter["name"] for meter in roof["meters"]] == ["pv", "hvac"]
-    assert roof["meters"][0]["reads"] == [[4, 0, 74]]
+    pv = roof["meters"][0]
+    assert (pv["address"], pv["groups"]) == ("unit 1", [{"period_ms": 1000, "points": 2}])
+    assert roof["budget"]["meters"]["pv"]["reads"] == 1
+
+
+def test_plan_prints_the_budget_of_every_bus_though_its_port_is_not_there(tmp_path, capsys):
+    file = write_mixed(tmp_path)
+    assert main(["plan", str(file)]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    cellar, *rest = lines(output.out)
+    assert cellar.startswith("bus cellar: 2400 Bd, 5 meters, one read of everything ")
+    assert any(line.startswith("bus yard: 9600 Bd, ") for line in rest)
+    assert any(line.startswith("  with 4800 Bd: ") for line in rest)
+    assert any(line.startswith("  with periods ") for line in rest)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_plan_as_json_has_a_budget_for_every_bus(tmp_path, capsys):
+    assert main(["plan", str(write_mixed(tmp_path)), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["cellar", "yard"]
+    assert list(found["cellar"]["meters"]) == ["feeder", "old", "water", "heating", "pump"]
+    assert found["cellar"]["meters"]["feeder"]["reads"] == 2  # both voltages are one block
+    assert found["cellar"]["is_feasible"]
+    assert {way["change"] for way in found["yard"]["ways"]} >= {"19200 Bd"}
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "run"])
+def test_an_infeasible_plan_is_refused_with_three_changes_that_would_make_it_feasible(
+    tmp_path, capsys, command
+):
+    file = write_site(tmp_path, *[('period = "2s"', 'period = "200ms"')] * 2)
+    assert main([command, str(file)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = lines(output.err)
+    assert "bus[switchroom].meter.period: the meters ask for " in line
+    _, ways = line.split("what would help: ")
+    assert len(ways.split("; or ")) == 3
+
+
+def test_nobody_is_told_of_a_pipe_that_was_closed(site):
+    command = [sys.executable, "-m", "edgeagg_agent", "plan", str(site)]
+    pipe = subprocess.PIPE
+    # what is printed shall wait in a buffer, as it does for an installer
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=buffered) as process:
+        process.stdout.close()
+        _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (0, b"")
 
 
 def test_read_shows_every_value_with_its_unit(site, capsys, bus):
@@ -169,13 +237,24 @@ def test_read_shows_every_value_with_its_unit(site, capsys, bus):
 def test_read_gives_values_as_exact_decimals_in_json(site, capsys, bus):
     assert main(["read", str(site), "--meter", "pv", "--json"]) == 0
     (pv,) = json.loads(capsys.readouterr().out)
-    assert (pv["meter"], pv["unit"], pv["trouble"]) == ("pv", 1, "")
+    assert (pv["meter"], pv["address"], pv["trouble"]) == ("pv", "unit 1", "")
     assert pv["points"][0] == {
         "name": "voltage_l1",
         "value": "230.0",
         "unit": "V",
         "quality": "good",
     }
+
+
+def test_read_reads_all_groups_of_a_meter_in_one_go(tmp_path, capsys, bus):
+    periods = ("tier = 1", 'tier = 1\nperiods = { energy = "60s" }')
+    site = write_site(tmp_path, periods, text=WITHOUT_SERIAL)
+    assert main(["read", str(site), "--meter", "pv"]) == 0
+    _, voltage, energy = lines(capsys.readouterr().out)
+    assert voltage.split() == ["voltage_l1", "230.0", "V"]
+    assert energy.split()[:1] + energy.split()[2:] == ["active_energy_import", "kWh"]
+    (asked,) = bus.asked  # both groups stand in one read
+    assert (asked[1].start, asked[1].count) == (0, 74)
 
 
 def test_read_shows_reasons_and_ends_with_1_when_a_meter_does_not_answer(site, capsys, bus):

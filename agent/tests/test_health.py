@@ -10,9 +10,10 @@ from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import LinkError
 from edgeagg.model import Quality
 from edgeagg_agent import health
+from edgeagg_agent.app import make_reader
 from edgeagg_agent.config import load_site
 from edgeagg_agent.outbox import Outbox
-from edgeagg_agent.poller import MeterReader, Poller
+from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.uplink import Uplink
 
@@ -81,8 +82,9 @@ class Gateway:
 
     def _poller(self, config):
         bus = FakeBus(self.clock, lambda _: LinkError("roof: no reply"))
-        readers = [MeterReader(meter, bus, self.clock) for meter in config.meters]
-        return Poller(bus, dict(enumerate(readers)), FakeRecorder(), self.clock)
+        readers = [make_reader(config, meter, bus, self.clock) for meter in config.meters]
+        groups = {number: (reader, 0) for number, reader in enumerate(readers)}
+        return Poller(bus, groups, FakeRecorder(), self.clock)
 
     def status(self):
         return health.status(
@@ -121,8 +123,10 @@ async def test_the_status_tells_what_happened(gateway):
     roof = gateway.pollers[1]
     reader = roof.readers[0]
     await reader.scan()
-    reader.state.last_quality = Quality.NO_REPLY
-    roof.bus.stats.busy_s, roof.bus.stats.no_reply = 5.26, 1
+    reader.state.qualities[0] = Quality.NO_REPLY
+    stats = roof.bus.stats
+    stats.busy_s, stats.no_reply, stats.held_back, stats.reopened = 5.26, 1, 2, 3
+    roof.tally.retries, roof.tally.overrun_slots = 4, 5
     points = len(gateway.site.meters[0].points)
     gateway.recorder.row(
         0, due_ms=START_MS, at_ms=START_MS, values=[None] * points, qualities=b"\x01" * points
@@ -140,8 +144,11 @@ async def test_the_status_tells_what_happened(gateway):
     assert values["at_ms"] == gateway.clock.now_ms()
     bus = values["buses"][1]
     assert (bus["busy_share"], bus["no_reply"]) == (0.5, 1)
+    assert (bus["held_back"], bus["reopened"]) == (2, 3)
+    assert (bus["retries"], bus["overrun_slots"]) == (4, 5)
+    assert 0.02 < bus["planned_share"] < 0.03
     assert bus["meters"] == [
-        {"name": "pv", "unit": 1, "quality": "no_reply", "trouble": "roof: no reply"}
+        {"name": "pv", "address": "unit 1", "quality": "no_reply", "trouble": "roof: no reply"}
     ]
     assert values["slots"] == {
         "cut": 3 * points,
@@ -163,3 +170,12 @@ def test_it_is_alive_as_long_as_every_bus_comes_round(gateway):
     assert health.is_alive(gateway.pollers, now_ms)
     gateway.pollers[1].beat_ms -= 1
     assert not health.is_alive(gateway.pollers, now_ms)
+
+
+async def test_a_meter_is_as_well_as_the_worst_of_its_groups(gateway):
+    reader = gateway.pollers[0].readers[0]
+    for qualities in ({0: Quality.GOOD, 1: Quality.REFUSED}, {0: Quality.REFUSED, 1: Quality.GOOD}):
+        reader.state.qualities = qualities
+        assert gateway.status()["buses"][0]["meters"][0]["quality"] == "refused"
+    reader.state.qualities[0] = Quality.GOOD
+    assert gateway.status()["buses"][0]["meters"][0]["quality"] == "good"

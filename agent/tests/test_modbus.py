@@ -15,11 +15,13 @@ from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInput
 from edgeagg.errors import RefusedError
 from edgeagg_agent.bus import ReadRequest
 from edgeagg_agent.protocol.modbus import (
+    RtuQuestion,
     crc16,
     describe_junk,
     find_rtu_reply,
     rtu_reply_length,
     rtu_request,
+    words_of,
 )
 
 FRAMES = tomllib.loads((Path(__file__).parent / "frames" / "modbus.toml").read_text())["frame"]
@@ -30,7 +32,7 @@ REPLY = (
     b"\x04"  # bytes of registers
     b"\x12\x34"  # first register
     b"\xab\xcd"  # second register
-    b"\x36\xb5"  # CRC, low byte first
+    b"\x23\xe0"  # CRC, low byte first
 )
 WORDS = (0x1234, 0xABCD)
 requests = st.builds(
@@ -196,3 +198,59 @@ def test_an_unknown_exception_code_keeps_its_number():
 )
 def test_junk_is_described_by_what_it_shows(buffer, text):
     assert text in describe_junk(buffer, REQUEST)
+
+
+def test_a_question_carries_its_frame_its_meter_and_the_length_of_its_answer():
+    question = RtuQuestion(REQUEST)
+    assert question.request == rtu_request(REQUEST)
+    assert (question.meter, question.reply_bytes, question.wanted) == ("unit 3", 9, 2)
+    assert str(question) == str(REQUEST)
+    found = question.find(b"\x00" + question.request + REPLY + b"\x03")
+    assert (found.start, found.end, found.frame) == (9, 18, REPLY)
+    assert words_of(question.payload(found.frame)) == WORDS
+    assert question.more(found.frame) is None
+
+
+def test_a_question_in_another_shape_carries_the_registers_that_were_wanted():
+    wider = RtuQuestion(REQUEST, spare=1).reshaped({RtuQuestion(REQUEST).shape})
+    assert wider.request == rtu_request(ReadRequest(unit=3, function=3, start=0x0010, count=3))
+    found = wider.find(reply_to(wider.read, (1, 2, 3)))
+    assert words_of(wider.payload(found.frame)) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "spare"), [(0, 10, 0), (0, 10, 1), (0, 125, 5), (0xFFF6, 10, 5)]
+)
+def test_no_shape_beyond_what_profile_frame_and_address_space_allow(start, count, spare):
+    question = RtuQuestion(ReadRequest(unit=1, function=3, start=start, count=count), spare=spare)
+    taken = {(1, 3, count), (1, 3, count + 1)}
+    assert question.reshaped(taken) is None
+
+
+def test_a_shape_that_has_become_free_is_used_again():
+    question = RtuQuestion(REQUEST, spare=3)
+    assert question.reshaped({(3, 3, 4)}).read.count == 2
+
+
+@pytest.mark.parametrize(
+    ("behind", "may_hold"),
+    [
+        (b"", False),
+        (b"\x55\xaa\x03", False),
+        (b"\xff" * 8, False),
+        (b"\xff" * 9, True),  # as long as a reply
+        (b"\x00\x03\x03\x04\x12", True),  # the head of one
+        (with_crc(b"\x07\x03\x04\x00\x01\x00\x02"), False),  # another unit's
+        (with_crc(b"\x07\x03\x04\x00\x01\x00\x02") + b"\x03\x03\x04", True),
+        (with_crc(b"\x03\x04\x04\x00\x01\x00\x02"), True),  # this unit's own, whatever it is
+    ],
+)
+def test_what_stands_behind_a_reply_may_be_another_one(behind, may_hold):
+    assert RtuQuestion(REQUEST).may_hold(behind) is may_hold
+
+
+def test_the_head_of_a_reply_is_seen_behind_the_echo_only():
+    question = RtuQuestion(ReadRequest(unit=3, function=3, start=0x0210, count=1))
+    assert question.request[:3] == b"\x03\x03\x02"  # looks like the head of its own reply
+    assert not question.begins(question.request)
+    assert question.begins(question.request + b"\x03\x03\x02\x00")

@@ -7,7 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeagg_agent.bus.timing import Timing
-from edgeagg_agent.plan import Block, plan_blocks, scan_us, utilisation
+from edgeagg_agent.plan import (
+    SWITCH_US,
+    Block,
+    Item,
+    Known,
+    failed_us,
+    items_us,
+    may_read,
+    plan_blocks,
+    scan_us,
+    switch_us,
+    unused,
+    utilisation,
+)
 from edgeagg_agent.profile import Limits, load
 
 LINE = Timing.of(9600, "8N1")
@@ -84,59 +97,147 @@ def test_a_gap_shorter_than_the_silence_of_the_line_costs_nothing():
     assert scan_us([Block(3, 0, 1)], short, LINE, 0) == scan_us([Block(3, 0, 1)], READABLE, LINE, 0)
 
 
+@pytest.mark.parametrize(
+    ("turnaround_ms", "optimum_ms"), [(5, 147), (20, 192), (50, 282), (100, 390)]
+)
+def test_the_sdm630_takes_the_least_time_there_is_and_the_silences(turnaround_ms, optimum_ms):
+    blocks = plan_blocks(SDM630, READABLE, LINE, turnaround_ms * 1000)
+    silences_us = len(blocks) * LINE.t35_us  # the optimum is that of a line without them
+    bare_us = scan_us(blocks, READABLE, LINE, turnaround_ms * 1000) - silences_us
+    assert round(bare_us / 1000) == optimum_ms
+
+
+def test_a_hole_inside_a_proven_span_is_crossed_when_the_whole_read_lies_inside():
+    wanted = [(3, 0, 2), (3, 4, 2), (3, 8, 2)]
+    limits = Limits(holes="unknown", proven=((3, 0, 6),))
+    split = (Block(3, 0, 6), Block(3, 8, 2))
+    assert plan_blocks(wanted, limits, LINE, 100_000) == split
+    assert plan_blocks(wanted, limits, None, 1000) == split
+    taught = Known(proven=((3, 0, 10),))
+    assert plan_blocks(wanted, limits, LINE, 100_000, taught) == (Block(3, 0, 10),)
+    other = Known(proven=((4, 0, 10),))
+    assert plan_blocks(wanted, Limits(), LINE, 100_000, other) == tuple(Block(*w) for w in wanted)
+
+
+def test_a_read_with_a_hole_does_not_reach_beyond_the_proven_span():
+    wanted = [(3, 0, 2), (3, 2, 2), (3, 6, 2)]
+    limits = Limits(holes="unknown", proven=((3, 2, 6),))
+    assert len(plan_blocks(wanted, limits, LINE, 100_000)) == 2
+
+
+@pytest.mark.parametrize("proven", [(), ((3, 0, 20),)])
+def test_an_illegal_range_is_never_crossed_whatever_else_is_said(proven):
+    wanted = [(3, 0, 2), (3, 4, 2), (3, 8, 2)]
+    limits = Limits(holes="readable", illegal=((3, 7, 1),), proven=proven)
+    assert plan_blocks(wanted, limits, LINE, 100_000) == (Block(3, 0, 6), Block(3, 8, 2))
+
+
+def test_a_read_that_was_refused_is_not_planned_again_nor_one_around_it():
+    wanted = [(3, 0, 2), (3, 2, 2), (3, 4, 2)]
+    taught = Known(refused=((3, 1, 3),))
+    assert len(plan_blocks(wanted, Limits(), LINE, 100_000, taught)) == 2
+    # by itself a value is asked for all the same: there is no other way to it
+    assert plan_blocks([(3, 0, 2)], Limits(), LINE, 0, Known(refused=((3, 0, 2),)))
+
+
+def test_what_a_meter_answers_at_most_bounds_its_reads_but_no_value():
+    wanted = [(3, 0, 4), (3, 4, 1), (3, 5, 1), (3, 6, 1)]
+    blocks = plan_blocks(wanted, Limits(), LINE, 100_000, Known(registers_max=2))
+    assert sorted(block.count for block in blocks) == [1, 2, 4]
+    assert blocks[0] == Block(3, 0, 4)
+
+
+def test_the_unused_registers_of_a_read_are_named():
+    assert unused(Block(3, 0, 10), [(3, 2, 2), (3, 3, 3), (4, 0, 9), (3, 9, 2)]) == [
+        (3, 0, 2),
+        (3, 6, 4),
+    ]
+
+
+def test_items_take_their_frames_the_turnaround_and_the_silence():
+    line = Timing.of(2400, "8E1")
+    one = items_us([Item(16, 20)], line, 30_000, 0)
+    # 36 characters of 11 bits at 2400 Bd, the turnaround, 3.5 characters
+    assert one == pytest.approx(165_000 + 30_000 + 16_042, abs=3)
+    assert items_us([Item(16, 20)] * 2, line, 30_000, 0) == 2 * one
+    assert items_us([Item(16, 20)], line, 30_000, 100) == one + 100_000 - line.t35_us
+    assert items_us([Item(16, 20)], line, 0, 0) == one - 30_000 + line.t35_us
+
+
+def test_a_question_without_an_answer_costs_the_whole_wait():
+    # 8 and 9 characters at 9600 8N1, the longest turnaround, the adapter, 3.5 characters
+    assert failed_us(LINE, 150_000, 9, 16_000) == pytest.approx(17_708 + 166_000 + 3_646, abs=3)
+    assert failed_us(None, 500_000, 9) == 500_000
+
+
+def test_going_on_at_another_speed_costs_the_silence_of_the_slower_one():
+    slow = Timing.of(2400, "8E1")
+    assert switch_us(LINE, slow) == switch_us(slow, LINE) == SWITCH_US + slow.t35_us - LINE.t35_us
+    assert switch_us(slow, slow) == 0
+
+
+spans = st.tuples(st.sampled_from((3, 4)), st.integers(0, 60), st.integers(1, 30))
 values = st.lists(
     st.tuples(st.sampled_from((3, 4)), st.integers(0, 60), st.integers(1, 4)), max_size=7
 )
+few = st.lists(spans, max_size=2).map(tuple)
 limits = st.builds(
     Limits,
     registers_max=st.integers(16, 40),
     request_gap_ms=st.sampled_from((0, 50)),
     holes=st.sampled_from(("readable", "illegal", "unknown")),
+    illegal=few,
+    proven=few,
+)
+taught = st.builds(
+    Known, proven=few, refused=few, registers_max=st.one_of(st.just(0), st.integers(1, 40))
 )
 timings = st.sampled_from((None, LINE, Timing.of(1200, "8E1"), Timing.of(115200, "8N1")))
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(values, limits, timings, st.integers(0, 100_000))
+@given(values, limits, taught, timings, st.integers(0, 100_000))
 def test_a_plan_covers_every_value_whole_and_keeps_the_limits(
-    wanted, bounds, timing, turnaround_us
+    wanted, bounds, known, timing, turnaround_us
 ):
-    blocks = plan_blocks(wanted, bounds, timing, turnaround_us)
-    for function, start, count in wanted:
-        assert any(
-            b.function == function and b.start <= start and start + count <= b.end for b in blocks
-        )
-    used = {(function, start + n) for function, start, count in wanted for n in range(count)}
+    blocks = plan_blocks(wanted, bounds, timing, turnaround_us, known)
+    for value in wanted:
+        assert any(block.covers(value) for block in blocks)
+    singles = _singles(wanted)
     for block in blocks:
         assert block.count <= bounds.registers_max
-        read = {(block.function, block.start + n) for n in range(block.count)}
-        assert bounds.holes == "readable" or read <= used
+        assert block in singles or _allowed(block, bounds, known, wanted)
 
 
-@settings(deadline=None)  # the machine may be busy
-@given(values, limits, timings, st.integers(0, 100_000))
-def test_no_other_plan_takes_less_bus_time(wanted, bounds, timing, turnaround_us):
+@settings(deadline=None, max_examples=60)  # the machine may be busy
+@given(values, limits, taught, timings, st.integers(0, 100_000))
+def test_no_other_plan_takes_less_bus_time(wanted, bounds, known, timing, turnaround_us):
     def cost(blocks):
         us = scan_us(blocks, bounds, timing, turnaround_us)
         return us, len(blocks), sum(block.count for block in blocks)
 
-    planned = plan_blocks(wanted, bounds, timing, turnaround_us)
-    atoms = plan_blocks(wanted, Limits(registers_max=1000, holes="illegal"), Timing(1, 10), 0)
-    whole = [v for atom in atoms for v in _pieces(atom, wanted)]
+    planned = plan_blocks(wanted, bounds, timing, turnaround_us, known)
+    whole = _singles(wanted)
     for cuts in itertools.product((False, True), repeat=max(0, len(whole) - 1)):
         other = _joined(whole, cuts)
-        if other is not None and _allowed(other, bounds, wanted):
+        if other is None:
+            continue
+        if all(b in whole or _allowed(b, bounds, known, wanted) for b in other):
             assert cost(planned) <= cost(other)
 
 
-def _pieces(atom, wanted):
-    """Split a contiguous run where no wanted value crosses the cut."""
-    cut = atom.start
-    for place in range(atom.start + 1, atom.end + 1):
-        crossed = any(f == atom.function and s < place < s + c for f, s, c in wanted)
-        if not crossed:
-            yield Block(atom.function, cut, place - cut)
-            cut = place
+def _singles(wanted):
+    """Return the smallest reads that split no value, in the order of the registers."""
+    places = sorted({(f, s + n) for f, s, c in wanted for n in range(c)})
+    singles = []
+    for function, place in places:
+        held = any(f == function and s < place < s + c for f, s, c in wanted)
+        if held:
+            last = singles.pop()
+            singles.append(Block(function, last.start, place + 1 - last.start))
+        else:
+            singles.append(Block(function, place, 1))
+    return singles
 
 
 def _joined(whole, cuts):
@@ -152,15 +253,33 @@ def _joined(whole, cuts):
     return blocks
 
 
-def _allowed(blocks, bounds, wanted):
-    used = {(function, start + n) for function, start, count in wanted for n in range(count)}
-    return all(
-        block.count <= bounds.registers_max
+def _allowed(block, bounds, known, wanted):
+    """Judge register by register, another way than the planner does."""
+    most = min(bounds.registers_max, known.registers_max or bounds.registers_max)
+    read = {(block.function, block.start + n) for n in range(block.count)}
+    crossed = read - _registers(wanted)
+    proven = (*bounds.proven, *known.proven)
+    return (
+        block.count <= most
+        and not any(_registers([span]) <= read for span in known.refused)
+        and not crossed & _registers(bounds.illegal)
         and (
-            bounds.holes == "readable"
-            or all((block.function, block.start + n) in used for n in range(block.count))
+            not crossed
+            or bounds.holes == "readable"
+            or any(read <= _registers([span]) for span in proven)
         )
-        for block in blocks
+    )
+
+
+def _registers(places):
+    return {(function, start + n) for function, start, count in places for n in range(count)}
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(values, limits, taught, spans)
+def test_a_read_is_judged_by_the_same_rules_outside_a_plan(wanted, bounds, known, span):
+    assert may_read(Block(*span), wanted, bounds, known) == _allowed(
+        Block(*span), bounds, known, [v for v in wanted if Block(*span).covers(v)]
     )
 
 

@@ -7,22 +7,43 @@ import pytest
 
 from edgeagg.errors import ConfigError
 from edgeagg.model import Kind
-from edgeagg_agent.profile import Check, Limits, Point, Ratio, Serial, load, names
+from edgeagg_agent.profile import (
+    Check,
+    Identity,
+    Limits,
+    Part,
+    Point,
+    Poll,
+    Ratio,
+    Serial,
+    SunSpec,
+    load,
+    names,
+)
 
 GOOD_FILE = """
 vendor = "Maker"
 models = ["M1"]
 status = "draft"
 sources = ["display"]
+kind = "storage"
+notes = ["set the current ratio on the meter"]
 
 [serial]
 baud = 9600
 format = "8N1"
+unit = 11
 
 [limits]
 registers_max = 80
 request_gap_ms = 40
 holes = "readable"
+illegal = [[4, 0x30, 2]]
+proven = [[4, 0, 40], [3, 0x10, 2]]
+
+[sunspec]
+models = [201, 203]
+start = 40070
 
 [[identify]]
 function = 3
@@ -31,10 +52,33 @@ type = "u16"
 min = 4500
 max = 6500
 
+[[identify]]
+function = 3
+register = 0x11
+type = "u16"
+equals = [331, 335]
+
+[identity.serial_number]
+function = 3
+register = 0x5000
+type = "str"
+count = 7
+
+[identity.model_code]
+function = 3
+register = 0x11
+type = "u16"
+
 [ratios.ct]
 function = 3
 register = 0x20
 type = "u16"
+
+[ratios.w_sf]
+function = 3
+register = 0x21
+type = "i16"
+op = "pow10"
 
 [points.voltage_l1]
 function = 4
@@ -56,6 +100,25 @@ type = "u32"
 unit = "kWh"
 resolution = 0.01
 kind = "totaliser"
+plus = { register = 0x0004, type = "f32", order = "CDAB", scale = 0.5 }
+digits = 8
+status = "verified"
+
+[points.state]
+function = 4
+register = 0x0010
+type = "u8hi"
+offset = -2
+unit = "1"
+resolution = 1
+poll = "status"
+
+[points.tariff]
+function = 4
+register = 0x0010
+type = "u8lo"
+unit = "1"
+resolution = 1
 """
 
 
@@ -70,11 +133,31 @@ def test_every_key_of_a_profile_file_arrives(tmp_path):
     loaded = load("mine", [tmp_path])
     assert (loaded.vendor, loaded.models, loaded.status) == ("Maker", ("M1",), "draft")
     assert loaded.sources == ("display",)
-    assert loaded.serial == Serial(baud=9600, format="8N1")
-    assert loaded.limits == Limits(registers_max=80, request_gap_ms=40, holes="readable")
-    assert loaded.identify == (Check(3, 0x10, "u16", "ABCD", Fraction(4500), Fraction(6500)),)
+    assert (loaded.kind, loaded.protocol) == ("storage", "modbus")
+    assert loaded.notes == ("set the current ratio on the meter",)
+    assert loaded.serial == Serial(baud=9600, format="8N1", unit=11)
+    assert loaded.limits == Limits(
+        registers_max=80,
+        request_gap_ms=40,
+        holes="readable",
+        illegal=((4, 0x30, 2),),
+        proven=((4, 0, 40), (3, 0x10, 2)),
+    )
+    assert loaded.sunspec == SunSpec(models=(201, 203), start=40070)
+    low, high = Fraction(331), Fraction(335)
+    assert loaded.identify == (
+        Check(3, 0x10, "u16", "ABCD", Fraction(4500), Fraction(6500)),
+        Check(3, 0x11, "u16", "ABCD", low, high, frozenset({low, high})),
+    )
+    assert loaded.identity == (
+        Identity("serial_number", 3, 0x5000, "str", "ABCD", 7),
+        Identity("model_code", 3, 0x11, "u16", "ABCD", 1),
+    )
     no_content = frozenset()
-    assert loaded.ratios == (Ratio("ct", "mine", 3, 0x20, "u16", "ABCD", Fraction(1), no_content),)
+    assert loaded.ratios == (
+        Ratio("ct", "mine", 3, 0x20, "u16", "ABCD", Fraction(1), no_content),
+        Ratio("w_sf", "mine", 3, 0x21, "i16", "ABCD", Fraction(1), no_content, "pow10"),
+    )
     assert loaded.points[0] == Point(
         name="voltage_l1",
         unit="V",
@@ -89,9 +172,48 @@ def test_every_key_of_a_profile_file_arrives(tmp_path):
         invalid=frozenset({0xFFFFFFFF}),
         min=Fraction(0),
         max=Fraction(500),
+        status="draft",
     )
-    assert loaded.points[1].kind == Kind.TOTALISER
-    assert loaded.points[1].count == 2
+    energy = loaded.points[1]
+    assert (energy.kind, energy.poll) == (Kind.TOTALISER, Poll.ENERGY)
+    assert energy.plus == Part(4, "f32", "CDAB", Fraction(1, 2))
+    assert (energy.count, energy.wraps, energy.status) == (4, 10**8, "verified")
+    assert (loaded.points[2].offset, loaded.points[2].poll) == (Fraction(-2), Poll.STATUS)
+    assert loaded.every_point == loaded.points
+    assert (loaded.items, loaded.item_identity) == ((), ())
+
+
+def test_a_profile_may_leave_out_what_is_not_known(tmp_path):
+    short = GOOD_FILE[: GOOD_FILE.index("[serial]")].replace('kind = "storage"\n', "")
+    short += '[serial]\nbaud = 9600\n[points.p]\nfunction = 3\nregister = 1\ntype = "u16"\n'
+    write(tmp_path, short + 'unit = "V"\nresolution = 1\n')
+    loaded = load("mine", [tmp_path])
+    assert loaded.serial == Serial(baud=9600, format="", unit=None)
+    assert loaded.limits == Limits(registers_max=125)
+    assert (loaded.kind, loaded.sunspec, loaded.identify) == ("electricity", None, ())
+
+
+@pytest.mark.parametrize(
+    ("line", "wraps"), [("bits = 24", 2**24), ("wraps_at = 999.5", Fraction(1999, 2))]
+)
+def test_a_totaliser_may_begin_anew_before_its_register_is_full(tmp_path, line, wraps):
+    write(tmp_path, GOOD_FILE.replace("digits = 8", line))
+    assert load("mine", [tmp_path]).points[1].wraps == wraps
+
+
+def test_a_sunspec_profile_moves_to_where_the_model_stands(tmp_path):
+    write(tmp_path, GOOD_FILE)
+    moved = load("mine", [tmp_path]).moved(base=50000, start=50072)
+    by = 50072 - 40070
+    assert [point.register for point in moved.points] == [by, by + 2, by + 16, by + 16]
+    assert moved.points[1].plus.register == by + 4
+    assert [ratio.register for ratio in moved.ratios] == [by + 0x20, by + 0x21]
+    assert [one.register for one in moved.identity] == [0x5000 + 10_000, 0x11 + 10_000]
+    assert moved.identify == ()  # discovery has found the model
+    assert moved.sunspec.start == 50072
+    write(tmp_path, GOOD_FILE.replace("[sunspec]\nmodels = [201, 203]\nstart = 40070", ""))
+    with pytest.raises(ValueError, match="profile mine has no SunSpec model"):
+        load("mine", [tmp_path]).moved(base=0, start=70)
 
 
 def test_the_first_directory_wins_and_the_shipped_profiles_are_last(tmp_path):
@@ -141,6 +263,54 @@ WRONG = {
     "resolution 0": ("resolution = 0.01", "resolution = 0", f"{ENERGY}.resolution", "ten"),
     "resolution nan": ("resolution = 0.01", "resolution = nan", f"{ENERGY}.resolution", "number"),
     "unknown type": ('"u32"', '"float"', f"{ENERGY}.type", "u16, i16, u32"),
+    "unknown meter kind": ('"storage"', '"battery"', "kind", "storage, ev-charger"),
+    "unknown protocol": ('kind = "st', 'protocol = "knx"\nkind = "st', "protocol", "cjt188"),
+    "note as text": (
+        '["set the current ratio on the meter"]',
+        '"set it"',
+        "notes",
+        "list of texts",
+    ),
+    "broadcast unit": ("unit = 11", "unit = 0", "serial.unit", "from 1 to 247"),
+    "span of two": ("[[4, 0x30, 2]]", "[[4, 0x30]]", "limits.illegal", "[function, start, count]"),
+    "span of writes": ("[[4, 0x30, 2]]", "[[6, 1, 2]]", "limits.illegal", "[3, 0x14, 4]"),
+    "span of nothing": ("[4, 0, 40]", "[4, 0, 0]", "limits.proven", "[function, start, count]"),
+    "span past the end": ("[4, 0, 40]", "[4, 0xFFFF, 2]", "limits.proven", "[function, start"),
+    "point in illegal": ("[[4, 0x30, 2]]", "[[4, 5, 2]]", f"{ENERGY}.register", "answers"),
+    "no models": ("models = [201, 203]", "models = []", "sunspec.models", "from 1 to 65534"),
+    "model of text": ("[201, 203]", '["201"]', "sunspec.models", "list of whole numbers"),
+    "equals and min": ("equals", "min = 1\nequals", "identify[1].equals", "either equals or"),
+    "equals nothing": ("[331, 335]", "[]", "identify[1].equals", "a list of numbers"),
+    "equals text": ("[331, 335]", '["x"]', "identify[1].equals", "a number"),
+    "text without length": ("count = 7\n", "", "identity.serial_number.count", "from 1 to 64"),
+    "length of a number": (
+        'type = "u16"\n\n[ratios.ct',
+        'type = "u16"\ncount = 2\n\n[ratios.ct',
+        "identity.model_code.count",
+        "from 1 to 1",
+    ),
+    "text as point": ('type = "u8hi"', 'type = "str"', "points.state.type", "u16, i16"),
+    "ratio op": ('"pow10"', '"power"', "ratios.w_sf.op", "multiply, pow10"),
+    "power of a float": ('type = "i16"\nop', 'type = "f32"\nop', "ratios.w_sf.type", "u16, i16"),
+    "second part in front": (
+        "{ register = 0x0004",
+        "{ register = 0x0003",
+        f"{ENERGY}.plus.register",
+        "4 to",
+    ),
+    "second part of scale 0": ("scale = 0.5", "scale = 0", f"{ENERGY}.plus.scale", "other number"),
+    "second part too far": (
+        "{ register = 0x0004",
+        "{ register = 0x0062",
+        f"{ENERGY}.plus.register",
+        "80 registers",
+    ),
+    "unknown poll": ('"status"\n\n', '"often"\n\n', "points.state.poll", "instant, energy"),
+    "digits of a gauge": ("offset = -2", "digits = 6", "points.state.digits", "totaliser"),
+    "offset of a half": ("offset = -2", "offset = -0.5", "points.state.offset", "a whole number"),
+    "two widths": ("digits = 8", "digits = 8\nbits = 24", f"{ENERGY}.bits", "one of digits"),
+    "wraps at 0": ("digits = 8", "wraps_at = 0", f"{ENERGY}.wraps_at", "more than 0"),
+    "point status": ('status = "verified"', 'status = "ok"', f"{ENERGY}.status", "draft"),
     "unknown order": ('"CDAB"', '"ACBD"', f"{VOLTAGE}.order", "ABCD, CDAB"),
     "unknown kind": ('"totaliser"', '"counter"', f"{ENERGY}.kind", "gauge, totaliser"),
     "unknown ratio": ('["ct"]', '["cr"]', f"{VOLTAGE}.ratios", "allowed: ct"),
@@ -158,11 +328,10 @@ WRONG = {
     "status": ('"draft"', '"good"', "status", "verified, draft"),
     "serial format": ('"8N1"', '"7E1"', "serial.format", "8N1"),
     "table as list": ("[serial]", "[[serial]]", "serial", "a table"),
-    "check as table": ("[[identify]]", "[identify]", "identify", "[[identify]]"),
     "point name": ("[points.voltage_l1]", "[points.Voltage]", "points.Voltage", "a-z"),
     "ratio scale": (
-        'type = "u16"\n\n[points',
-        'type = "u16"\nscale = -1\n\n[points',
+        'type = "u16"\n\n[ratios.w',
+        'type = "u16"\nscale = -1\n\n[ratios.w',
         "ratios.ct.scale",
         "more than 0",
     ),
@@ -179,6 +348,18 @@ def test_a_mistake_is_named_with_file_key_and_what_is_allowed(tmp_path, mistake)
     assert caught.value.file == str(file)
     assert caught.value.key == key
     assert allowed in caught.value.allowed
+
+
+def test_checks_as_one_table_are_told_how_to_be_written(tmp_path):
+    checks = GOOD_FILE[GOOD_FILE.index("[[identify]]") : GOOD_FILE.index("[identity.")]
+    one = '[identify]\nfunction = 3\nregister = 1\ntype = "u16"\nequals = [1]\n'
+    write(tmp_path, GOOD_FILE.replace(checks, one))
+    with pytest.raises(ConfigError) as caught:
+        load("mine", [tmp_path])
+    assert (caught.value.key, caught.value.allowed) == (
+        "identify",
+        "a list of tables, [[identify]]",
+    )
 
 
 @pytest.mark.parametrize("content", [b"vendor = ", b"\xff\xfe", b"points = 3", b""])

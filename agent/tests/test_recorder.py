@@ -32,7 +32,7 @@ from edgeagg_agent import recorder as recorder_module
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 
-PLANT = catalogue(("incomer", 1_000), ("pv", 2_000))
+PLANT = catalogue(("incomer", 1_000), ("pv", 2_000), ("incomer", 4_000))
 LATER_MS = START_MS + 3_600_000
 
 

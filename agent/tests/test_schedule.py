@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tests.fakes import START_MS
-from edgeagg_agent.schedule import Schedule, Slot, Wait, next_due_ms
+from edgeagg_agent.schedule import Retry, Schedule, Slot, Trait, Wait, next_due_ms
 
 
 def test_slots_fall_due_at_multiples_of_the_period_after_now():
@@ -28,6 +28,41 @@ def test_the_earliest_deadline_goes_first():
 def test_of_equal_deadlines_the_first_group_goes_first():
     schedule = Schedule({1: 1_000, 0: 1_000}, START_MS - 1)
     assert [schedule.pick(START_MS).group for _ in range(2)] == [0, 1]
+
+
+def test_of_equal_deadlines_those_at_the_present_speed_go_first():
+    lines = {0: Trait(line=1), 1: Trait(line=2), 2: Trait(line=1), 3: Trait(line=2)}
+    schedule = Schedule(dict.fromkeys(range(4), 1_000), START_MS - 1, lines)
+    assert [schedule.pick(START_MS).group for _ in range(4)] == [0, 2, 1, 3]
+    # and the speed of the last read is the first one of the next round: one change for each round
+    assert [schedule.pick(START_MS + 1_000).group for _ in range(4)] == [1, 3, 0, 2]
+
+
+def test_a_slot_that_was_put_back_comes_when_nothing_else_is_due():
+    schedule = Schedule({0: 1_000, 1: 1_000}, START_MS - 1)
+    slot = schedule.pick(START_MS)
+    assert schedule.put_back(slot, START_MS + 10)
+    assert schedule.pick(START_MS + 10).group == 1
+    assert schedule.pick(START_MS + 20) == Retry(slot, in_time=True)
+    assert schedule.pick(START_MS + 30) == Wait(START_MS + 1_000)
+
+
+def test_a_slot_that_was_put_back_comes_unread_when_its_time_is_over():
+    schedule = Schedule({0: 1_000}, START_MS - 1)
+    slot = schedule.pick(START_MS)
+    assert schedule.put_back(slot, START_MS + 10)
+    assert schedule.pick(START_MS + 2_500) == Retry(slot, in_time=False)
+    assert schedule.pick(START_MS + 2_500) == Slot(0, START_MS + 2_000, 1, 1_000)
+
+
+def test_a_slot_without_time_for_another_read_is_not_put_back():
+    schedule = Schedule({0: 1_000}, START_MS - 1, {0: Trait(cost_ms=300)})
+    slot = schedule.pick(START_MS)
+    assert schedule.put_back(slot, START_MS + 699)
+    schedule = Schedule({0: 1_000}, START_MS - 1, {0: Trait(cost_ms=300)})
+    slot = schedule.pick(START_MS)
+    assert not schedule.put_back(slot, START_MS + 700)
+    assert schedule.pick(START_MS + 700) == Wait(START_MS + 1_000)
 
 
 def test_overrun_slots_are_handed_back_with_the_slot_behind_them():
@@ -97,7 +132,7 @@ def test_no_group_starves_however_slow_the_bus(all_ms, durations_ms):
     for now_ms, slot, next_ms in play(schedule, len(all_ms), START_MS, durations_ms):
         assert slot.group == min(
             (group for group, due_ms in next_ms.items() if due_ms <= now_ms),
-            key=lambda group: (next_ms[group] + all_ms[group], group),
+            key=lambda group: (next_ms[group] + all_ms[group], next_ms[group], group),
         )
         overtaken[slot.group] = 0
         for group, due_ms in next_ms.items():

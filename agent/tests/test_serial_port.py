@@ -1,15 +1,18 @@
 """The line engine on a real pseudo-terminal, opened by pyserial."""
 
 import asyncio
+import io
 import os
 import tty
 
 import pytest
 
-from agent.tests.fake_line import FIRST, OTHER_ADDRESS, reply, values
+from agent.tests.fake_line import FIRST, OTHER_ADDRESS, Asking, reply, values
 from edgeagg.errors import LinkError
+from edgeagg_agent.bus import LineSettings, ReadRequest
 from edgeagg_agent.bus import serial as serial_module
 from edgeagg_agent.bus.serial import SerialBus, check_port, existing_ports, open_port
+from edgeagg_agent.protocol.modbus import RtuQuestion, words_of
 
 
 class Pty:
@@ -18,6 +21,7 @@ class Pty:
     def __init__(self, answer):
         self.answer = answer
         self.heard = []
+        self.wrote = False  # a request that was no read
         self.far, self.near = os.openpty()
         tty.setraw(self.near)
         self.path = os.ttyname(self.near)
@@ -26,6 +30,7 @@ class Pty:
 
     def _hear(self):
         self.heard.append(os.read(self.far, 4096))
+        self.wrote = self.wrote or self.heard[-1][1] not in (3, 4)
         for delay_s, piece in self.answer(len(self.heard)):
             asyncio.get_running_loop().call_later(delay_s, self.send, piece)
 
@@ -33,13 +38,15 @@ class Pty:
         os.write(self.far, piece)
 
     def unplug(self):
+        assert not self.wrote
         asyncio.get_running_loop().remove_reader(self.far)
         os.close(self.far)
         os.close(self.near)
 
 
 def bus_on(path, **settings):
-    return SerialBus(name="bus1", port=str(path), baud=115200, format="8E1", **settings)
+    bus = SerialBus(name="bus1", port=str(path), **settings)
+    return Asking(bus, LineSettings(115200, "8E1"))
 
 
 def always_first(_number):
@@ -50,7 +57,6 @@ async def test_a_read_over_a_pty_that_refuses_parity():
     pty = Pty(always_first)
     bus = bus_on(pty.path)
     assert (await bus.read(FIRST)).words == values(FIRST)
-    assert bus.timing.char_bits == 11  # as configured, although the pty runs without parity
     await bus.close()
     pty.unplug()
 
@@ -62,13 +68,18 @@ async def test_parity_is_left_out_on_a_pty_only(port, opened_as, tmp_path, monke
     (tmp_path / "file").touch()
     asked = []
 
+    class Opened(io.FileIO):
+        def set_low_latency_mode(self, wanted):
+            asked.append(wanted)
+            raise ValueError("a pty has no latency timer")
+
     def opened(_port, *, parity, stopbits, **_others):
         asked.append((parity, stopbits))
-        return open(near, "rb", closefd=False)
+        return Opened(near, closefd=False)
 
     monkeypatch.setattr(serial_module.serial, "Serial", opened)
     open_port(str(tmp_path / port), baud=9600, form="8E1").close()
-    assert asked == [opened_as]
+    assert asked == [opened_as, True]
     os.close(far)
     os.close(near)
 
@@ -83,11 +94,15 @@ async def test_a_reply_in_single_bytes_over_a_pty():
 
 
 async def test_a_late_reply_over_a_pty_never_answers_the_next_request():
-    pty = Pty(lambda number: [(0.2, reply(FIRST))] if number == 1 else [(0, reply(OTHER_ADDRESS))])
-    bus = bus_on(pty.path, turnaround_max_ms=20)
+    wider = ReadRequest(unit=1, function=3, start=500, count=11)
+    pty = Pty(lambda number: [(0.2, reply(FIRST))] if number == 1 else [(0.3, reply(wider))])
+    bus = bus_on(pty.path)
+    quick = LineSettings(115200, "8E1", turnaround_max_ms=20)
     with pytest.raises(LinkError, match="no reply"):
-        await bus.read(FIRST)
-    assert (await bus.read(OTHER_ADDRESS)).words == values(OTHER_ADDRESS)
+        await bus.exchange(RtuQuestion(FIRST), quick)
+    slow = LineSettings(115200, "8E1", turnaround_max_ms=500)
+    answer = await bus.exchange(RtuQuestion(OTHER_ADDRESS, spare=1), slow)
+    assert words_of(answer.payload) == values(OTHER_ADDRESS)
     assert bus.stats.late_replies == 1
     await bus.close()
     pty.unplug()
@@ -103,12 +118,12 @@ async def test_an_adapter_is_unplugged_and_comes_back_under_another_name(tmp_pat
     link.unlink()
     with pytest.raises(LinkError, match="is gone"):
         await bus.read(FIRST)
-    bus._open_again_s = 0.0  # the pause of a second is tested on the clock that jumps
+    bus.bus._open_again_s = 0.0  # the pause of a second is tested on the clock that jumps
     with pytest.raises(LinkError, match="does not exist"):
         await bus.read(FIRST)
     second = Pty(always_first)
     link.symlink_to(second.path)
-    bus._open_again_s = 0.0
+    bus.bus._open_again_s = 0.0
     assert (await bus.read(FIRST)).words == values(FIRST)
     assert bus.stats.reopened == 1
     await bus.close()

@@ -6,10 +6,12 @@ import contextlib
 import pytest
 from pymodbus.pdu.register_message import ReadHoldingRegistersResponse
 
-from agent.tests.fake_line import FIRST, OTHER_ADDRESS, values
+from agent.tests.fake_line import FIRST, OTHER_ADDRESS, Asking, values
 from edgeagg.errors import FrameError, LinkError, RefusedError
-from edgeagg_agent.bus import ReadRequest
+from edgeagg_agent.bus import LineSettings, ReadRequest
 from edgeagg_agent.bus.tcp import TcpBus
+from edgeagg_agent.protocol.modbus import RtuQuestion, words_of
+from edgeagg_agent.protocol.modbus_ascii import AsciiQuestion
 
 
 def adu(transaction, unit, pdu):
@@ -39,6 +41,7 @@ class Server:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 raw = await reader.readexactly(12)
+                assert raw[7] in (3, 4), "no request but a read is ever sent"
                 start, count = int.from_bytes(raw[8:10]), int.from_bytes(raw[10:12])
                 request = ReadRequest(raw[6], raw[7], start, count)
                 self.requests.append(request)
@@ -67,7 +70,7 @@ def clean(_number, transaction, request):
 async def serving(script, timeout_ms=100):
     async with Server(script) as server:
         bus = TcpBus(name="roof", host="127.0.0.1", port=server.port, timeout_ms=timeout_ms)
-        yield bus, server
+        yield Asking(bus), server
         await bus.close()
 
 
@@ -107,10 +110,10 @@ async def test_a_reply_to_something_else_is_a_bad_frame_and_the_next_read_is_cle
 
 
 def test_a_reply_of_another_unit_is_a_bad_frame_even_if_pymodbus_lets_it_through():
-    bus = TcpBus(name="roof", host="127.0.0.1", port=502)
+    bus = Asking(TcpBus(name="roof", host="127.0.0.1", port=502))
     other = ReadHoldingRegistersResponse(registers=list(values(FIRST)), dev_id=2)
     with pytest.raises(FrameError, match="unit 2 answered instead"):
-        bus._check(FIRST, other)
+        bus.bus._check(FIRST, other)
 
 
 async def test_a_refusal_is_named_and_keeps_the_connection():
@@ -149,7 +152,7 @@ async def test_a_late_reply_without_transaction_id_never_answers_a_later_request
             await super()._serve(reader, writer)
 
     async with LateServer(script) as server:
-        bus = TcpBus(name="roof", host="127.0.0.1", port=server.port, timeout_ms=50)
+        bus = Asking(TcpBus(name="roof", host="127.0.0.1", port=server.port, timeout_ms=50))
         with pytest.raises(LinkError):
             await bus.read(FIRST)
         assert (await bus.read(OTHER_ADDRESS)).words == values(OTHER_ADDRESS)
@@ -170,7 +173,7 @@ async def test_a_connection_that_the_far_end_closed_is_made_again():
 
 
 async def test_an_absent_gateway_is_tried_once_a_second(unused_tcp_port):
-    bus = TcpBus(name="roof", host="127.0.0.1", port=unused_tcp_port, timeout_ms=100)
+    bus = Asking(TcpBus(name="roof", host="127.0.0.1", port=unused_tcp_port, timeout_ms=100))
     with pytest.raises(LinkError, match=f"roof: 127.0.0.1:{unused_tcp_port} does not accept"):
         await bus.read(FIRST)
     with pytest.raises(LinkError, match="tried once a second"):
@@ -197,3 +200,16 @@ async def test_reads_of_several_tasks_go_one_at_a_time():
         assert [reply.words for reply in both] == [values(FIRST), values(OTHER_ADDRESS)]
         assert both[1].sent_s >= both[0].received_s
         assert server.connections == 1
+
+
+async def test_a_question_is_asked_over_tcp_and_carries_the_registers_wanted():
+    async with serving(clean, timeout_ms=500) as (bus, server):
+        answer = await bus.exchange(RtuQuestion(FIRST, wanted=3), LineSettings(9600, "8N1"))
+        assert words_of(answer.payload) == values(FIRST)[:3]
+        assert server.requests == [FIRST]
+
+
+async def test_a_question_of_another_protocol_is_no_question_for_modbus_tcp():
+    bus = Asking(TcpBus(name="roof", host="127.0.0.1", port=502))
+    with pytest.raises(TypeError, match="Modbus TCP asks with RtuQuestion only"):
+        await bus.exchange(AsciiQuestion(FIRST), LineSettings(9600, "8N1"))

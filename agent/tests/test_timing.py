@@ -7,13 +7,13 @@ from edgeagg_agent.bus.timing import Timing
 
 @pytest.mark.parametrize(
     ("form", "bits"),
-    [("8N1", 10), ("8E1", 11), ("8O1", 11), ("8N2", 11), ("8E2", 12), ("8O2", 12)],
+    [("8N1", 10), ("8E1", 11), ("8O1", 11), ("8N2", 11), ("8E2", 12), ("8O2", 12), ("7E1", 10)],
 )
 def test_a_format_has_its_bits_per_character(form, bits):
     assert Timing.of(9600, form).char_bits == bits
 
 
-@pytest.mark.parametrize("form", ["7E1", "8N3", "8n1", "", "8E1 "])
+@pytest.mark.parametrize("form", ["7N1", "8N3", "8n1", "", "8E1 "])
 def test_an_unknown_format_is_refused_with_the_allowed_ones(form):
     with pytest.raises(ValueError, match="8N1, 8N2, 8E1"):
         Timing.of(9600, form)

@@ -1,13 +1,17 @@
-"""What every bus offers: reading registers, and the counters an installer looks at.
+"""What every bus offers: asking a meter, and the counters an installer looks at.
 
-Owns the request, the reply and the `Bus` seam. It knows no port, no socket and no frame format, and
-it offers no way to write to a meter: some meters clear their totalisers on a write.
+Owns how a meter wants to be asked, the reply and the `Bus` seam. It knows no port, no socket and no
+frame format, and it offers no way to write to a meter: some meters clear their totalisers on a
+write.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from edgeagg_agent.protocol import Question
 
 READ_FUNCTIONS = (3, 4)
 REGISTERS_MAX = 125  # of one reply: its byte count and the 253-byte PDU allow no more
@@ -47,14 +51,32 @@ class ReadRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The registers a meter answered, and when.
+class LineSettings:
+    """How one meter wants to be asked.
 
-    Both times are seconds of the event loop's monotonic clock: when the request's first byte went
-    out, and when the reply's last byte had arrived.
+    `request_gap_ms` is the silence it needs before a request when that is more than T3.5.
+    `turnaround_max_ms` is how long it may take to begin its reply, and `pause_max_ms` the longest
+    pause inside a reply (Modbus ASCII: 1000, MODBUS over Serial Line V1.02, 2.5.2.1; DL/T 645: 500,
+    its byte gap).
     """
 
-    words: tuple[int, ...]
+    baud: int
+    format: str
+    request_gap_ms: int = 0
+    turnaround_max_ms: int = 150
+    pause_max_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The data a meter answered, as its protocol carries them, and when.
+
+    `payload` is what `Question.payload` returns. Both times are seconds of the event loop's
+    monotonic clock: when the request's first byte went out, and when the reply's last byte had
+    arrived.
+    """
+
+    payload: bytes
     sent_s: float
     received_s: float
 
@@ -65,8 +87,10 @@ class BusStats:
 
     `busy_s` is the time the line was occupied by our transactions, silence between frames included.
     `late_replies` came after their time-out and were thrown away; `noise_bytes` belong to no reply
-    that was accepted; `echoes` are our own requests heard again; `reopened` counts openings after
-    the first.
+    that was accepted; `echoes` are our own requests heard again; `doubles` are reads spoilt by two
+    replies that differ; `reshaped` reads were asked in another shape, `held_back` ones not at all,
+    because a late reply could have answered them; `retuned` counts changes of the port's speed or
+    format, `reopened` openings after the first.
     """
 
     transactions: int = 0
@@ -77,6 +101,10 @@ class BusStats:
     late_replies: int = 0
     noise_bytes: int = 0
     echoes: int = 0
+    doubles: int = 0
+    reshaped: int = 0
+    held_back: int = 0
+    retuned: int = 0
     reopened: int = 0
 
 
@@ -85,11 +113,12 @@ class Bus(Protocol):
 
     stats: BusStats
 
-    async def read(self, request: ReadRequest) -> Reply:
-        """Read registers.
+    async def exchange(self, question: Question, settings: LineSettings) -> Answer:
+        """Ask one meter, and go on asking while it says that more follows.
 
-        Raises LinkError when nothing came back or the link is gone, FrameError when bytes came but
-        no valid reply, RefusedError for a Modbus exception reply.
+        Raises LinkError when nothing came back, the link is gone, or a late answer could be taken
+        for this one; FrameError when bytes came but no valid answer; RefusedError for the meter's
+        refusal.
         """
         ...
 

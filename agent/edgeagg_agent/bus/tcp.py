@@ -8,15 +8,18 @@ after a time-out the connection is closed: a late reply cannot come over a new o
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import TYPE_CHECKING
 
 from edgeagg.errors import FrameError, LinkError, RefusedError
-from edgeagg_agent.bus import BusStats, ReadRequest, Reply
-from edgeagg_agent.protocol.modbus import exception_text
+from edgeagg_agent.bus import Answer, BusStats, LineSettings, ReadRequest
+from edgeagg_agent.protocol.modbus import RtuQuestion, exception_text
 
 if TYPE_CHECKING:
     from pymodbus.client import AsyncModbusTcpClient
     from pymodbus.pdu import ModbusPDU
+
+    from edgeagg_agent.protocol import Question
 
 RECONNECT_S = 1.0  # after a failed attempt, so that an absent gateway is not hammered
 
@@ -42,17 +45,23 @@ class TcpBus:
         self._answered = False  # the last request got the reply it asked for, or a refusal
         self._lock = asyncio.Lock()
 
-    async def read(self, request: ReadRequest) -> Reply:
-        """Read registers; see `Bus.read` for what is raised."""
+    async def exchange(self, question: Question, settings: LineSettings) -> Answer:  # noqa: ARG002
+        """Ask one meter; only its request is of use here, silences and speeds are of a line.
+
+        Raises what `Bus.exchange` raises, and TypeError for a question that is not Modbus RTU's.
+        """
+        if not isinstance(question, RtuQuestion):
+            raise TypeError(f"{self._name}: {question}: Modbus TCP asks with RtuQuestion only")
         async with self._lock:
             client = await self._connect()
             self._answered = False
             try:
-                return await self._exchange(client, request)
+                answer = await self._exchange(client, question.read)
             finally:
                 # covers cancelled reads too: their reply must not meet the next request
                 if not self._answered:
                     self._disconnect()
+        return Answer(answer.payload[: 2 * question.wanted], answer.sent_s, answer.received_s)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -97,7 +106,7 @@ class TcpBus:
         self._received = b"" if sending else data
         return data
 
-    async def _exchange(self, client: AsyncModbusTcpClient, request: ReadRequest) -> Reply:
+    async def _exchange(self, client: AsyncModbusTcpClient, request: ReadRequest) -> Answer:
         from pymodbus.exceptions import ModbusException  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
@@ -115,9 +124,9 @@ class TcpBus:
         finally:
             received_s = loop.time()
             self.stats.busy_s += received_s - sent_s
-        return Reply(self._check(request, pdu), sent_s, received_s)
+        return Answer(self._check(request, pdu), sent_s, received_s)
 
-    def _check(self, request: ReadRequest, pdu: ModbusPDU) -> tuple[int, ...]:
+    def _check(self, request: ReadRequest, pdu: ModbusPDU) -> bytes:
         if pdu.dev_id != request.unit:
             raise self._bad_frame(request, f"unit {pdu.dev_id} answered instead")
         if pdu.function_code & 0x7F != request.function:
@@ -131,7 +140,7 @@ class TcpBus:
         if len(pdu.registers) != request.count:
             raise self._bad_frame(request, f"{len(pdu.registers)} registers came")
         self._answered = True
-        return tuple(pdu.registers)
+        return struct.pack(f">{request.count}H", *pdu.registers)
 
     def _bad_frame(self, request: ReadRequest, what: str) -> FrameError:
         self.stats.bad_frame += 1

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 CHAR_BITS: Mapping[str, int] = MappingProxyType(
     {"8N1": 10, "8N2": 11, "8E1": 11, "8O1": 11, "8E2": 12, "8O2": 12}
 )
+# of Modbus ASCII (MODBUS over Serial Line V1.02, 2.5.2); it is also spoken with eight data bits
+ASCII_CHAR_BITS: Mapping[str, int] = MappingProxyType(
+    {"7E1": 10, "7O1": 10, "7N2": 10, "7E2": 11, "7O2": 11}
+)
 REQUEST_BYTES = 8  # unit, function, start, count, CRC of a read request
 T35_FIXED_US = 1750  # above 19,200 Bd: MODBUS over Serial Line, guide V1.02, 2.5.1.1
 T35_FIXED_ABOVE_BAUD = 19200
@@ -33,15 +37,17 @@ class Timing:
         """Refuse values that no line has."""
         if self.baud <= 0:
             raise ValueError(f"baud {self.baud}: must be positive")
-        if self.char_bits not in CHAR_BITS.values():
+        if not 10 <= self.char_bits <= 12:
             raise ValueError(f"{self.char_bits} bits per character: allowed are 10 to 12")
 
     @staticmethod
     def of(baud: int, form: str) -> Timing:
         """Build from the baud rate and a character format such as "8E1"; raise ValueError."""
-        if form not in CHAR_BITS:
-            raise ValueError(f"format {form!r}: allowed are {', '.join(CHAR_BITS)}")
-        return Timing(baud, CHAR_BITS[form])
+        bits = CHAR_BITS.get(form) or ASCII_CHAR_BITS.get(form)
+        if bits is None:
+            allowed = ", ".join((*CHAR_BITS, *ASCII_CHAR_BITS))
+            raise ValueError(f"format {form!r}: allowed are {allowed}")
+        return Timing(baud, bits)
 
     @property
     def char_us(self) -> int:

@@ -5,6 +5,7 @@ Owns the wording of those complaints. It knows no profile and no site file.
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import re
 from decimal import Decimal
@@ -86,6 +87,43 @@ class Table:
             return Fraction(value)
         raise self.error(name, str(value), "a number")
 
+    def date(self, name: str, default: dt.date | None = None) -> dt.date:
+        """Read a day, written 2026-07-01 without quotes."""
+        value = self._value(name, default, "a day such as 2026-07-01")
+        if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
+            raise self.error(name, repr(value), "a day such as 2026-07-01")
+        return value
+
+    def numbers(self, name: str) -> tuple[Fraction, ...]:
+        """Read a list of numbers, at least one, exactly as they are written."""
+        rule = "a list of numbers"
+        values = self._value(name, None, rule)
+        if not isinstance(values, list) or not values:
+            raise self.error(name, repr(values), rule)
+        return tuple(
+            Table(self._file, self._key, {name: value}, name).number(name) for value in values
+        )
+
+    def integers(self, name: str, low: int, high: int) -> tuple[int, ...]:
+        """Read a list of whole numbers from `low` to `high`, at least one."""
+        rule = f"a list of whole numbers from {low} to {high}"
+        values = self._value(name, None, rule)
+        if (
+            not isinstance(values, list)
+            or not values
+            or not all(type(value) is int and low <= value <= high for value in values)
+        ):
+            raise self.error(name, repr(values), rule)
+        return tuple(values)
+
+    def spans(self, name: str) -> tuple[tuple[int, int, int], ...]:
+        """Read an optional list of register spans, [function, start, count] each."""
+        rule = "a list of [function, start, count] such as [3, 0x14, 4]"
+        values = self._value(name, (), rule)
+        if not isinstance(values, list | tuple) or not all(map(_is_span, values)):
+            raise self.error(name, repr(values), rule)
+        return tuple((function, start, count) for function, start, count in values)
+
     def contents(self, name: str, registers: int) -> frozenset[int]:
         """Read an optional list of unsigned contents of that many registers."""
         high = 2 ** (16 * registers) - 1
@@ -112,6 +150,13 @@ class Table:
                 raise self.error(f"{name}.{key}", repr(key), "a name of a-z, 0-9 and _")
         return [(k, Table(self._file, f"{name}.{k}", v, allowed)) for k, v in outer.items()]
 
+    def mappings(self, name: str) -> list[tuple[str, dict[str, object]]]:
+        """Read a table of tables whose names and keys are free."""
+        outer = self._value(name, None, "a table of tables")
+        if not isinstance(outer, dict) or not all(isinstance(v, dict) for v in outer.values()):
+            raise self.error(name, repr(outer), "a table of tables")
+        return list(outer.items())
+
     def array(self, name: str, allowed: str) -> list[Table]:
         """Read an optional list of tables."""
         values = self._value(name, (), "a list of tables")
@@ -122,6 +167,14 @@ class Table:
             Table(self._file, f"{prefix}{name}[{_label(value, place)}]", value, allowed)
             for place, value in enumerate(values)
         ]
+
+
+def _is_span(value: object) -> bool:
+    """Tell whether this is function 3 or 4 and at least one register of those that exist."""
+    if not isinstance(value, list) or len(value) != 3 or any(type(v) is not int for v in value):
+        return False
+    function, start, count = value
+    return function in (3, 4) and start >= 0 and count >= 1 and start + count <= 0x10000
 
 
 def _label(value: object, place: int) -> str:

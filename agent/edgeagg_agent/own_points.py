@@ -1,0 +1,91 @@
+"""The gateway's own points as readings: a row each minute, from the counters of every bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from edgeagg.model import Quality
+from edgeagg_agent import books, metrics
+from edgeagg_agent.clock import Clock
+from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.schedule import Schedule, Slot, Wait
+
+_log = logging.getLogger(__name__)
+
+_NAP_MAX_MS = 1_000
+
+
+class OwnPoints:
+    """Samples the buses once a period, and shows the last sample to whoever scrapes it."""
+
+    def __init__(
+        self,
+        gateway: str,
+        group: int,
+        watches: Sequence[BusWatch],
+        recorder: Recorder,
+        clock: Clock,
+    ) -> None:
+        """Record as `group` of the catalogue."""
+        self._gateway, self._group, self._watches = gateway, group, watches
+        self._recorder, self._clock = recorder, clock
+
+    async def run(self) -> None:
+        """Record what falls due; ends only by cancellation."""
+        periods_ms = {self._group: metrics.PERIOD_MS}
+        schedule = Schedule(periods_ms, self._clock.now_ms())
+        books.take_over(schedule, periods_ms, self._recorder, self._clock.now_ms())
+        while True:
+            now_ms = self._clock.now_ms()
+            match schedule.pick(now_ms):
+                case Wait(until_ms):
+                    await self._clock.sleep_ms(min(until_ms - now_ms, _NAP_MAX_MS))
+                case Slot() as slot:
+                    self._record(slot)
+
+    def _record(self, slot: Slot) -> None:
+        books.declare(
+            self._recorder,
+            slot.group,
+            slot.first_missed_ms,
+            slot.missed,
+            slot.period_ms,
+            Quality.OVERRUN,
+        )
+        now_s = self._clock.monotonic_s()
+        values = [value for watch in self._watches for value in watch.sample(now_s)]
+        self._recorder.row(
+            slot.group,
+            due_ms=slot.due_ms,
+            at_ms=max(slot.due_ms, self._clock.now_ms()),
+            values=values,
+            qualities=bytes(len(values)),
+        )
+
+    async def serve(self, host: str, port: int) -> None:
+        """Answer every HTTP request on this address with the metrics; ends by cancellation."""
+        try:
+            server = await asyncio.start_server(self._answer, host, port)
+        except OSError as error:
+            _log.error("metrics: %s:%d cannot be served: %s", host, port, error.strerror)
+            return
+        async with server:
+            await server.serve_forever()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"\r\n\r\n")
+                body = metrics.prometheus(self._gateway, self._watches).encode()
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
+                    b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                )
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # whoever asked is gone, or does not speak HTTP
+        finally:
+            writer.close()

@@ -1,0 +1,118 @@
+"""Digits, numbers and clocks as DL/T 645 and CJ/T 188 meters send them."""
+
+from datetime import date, datetime, time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeagg_agent.protocol.bcd import (
+    decode_bcd,
+    decode_clock,
+    decode_date,
+    decode_digits,
+    decode_minute,
+    decode_time,
+)
+
+CLOCK = datetime(2015, 5, 11, 22, 1, 31)  # noqa: DTZ001 - a meter's clock has no zone
+
+
+def packed(digits: str) -> bytes:
+    return bytes(int(digits[at : at + 2], 16) for at in range(len(digits) - 2, -1, -2))
+
+
+@pytest.mark.parametrize(
+    ("data", "signed", "value"),
+    [
+        ("26000000", False, 26),
+        ("78563412", False, 12345678),
+        ("78563492", True, -12345678),
+        ("78563492", False, 92345678),  # an unsigned counter uses its highest digit up to 9
+        ("01100080", True, -1001),
+        ("00000080", True, 0),
+        ("999979", True, 799999),
+        ("9999f9", True, -799999),
+        ("999999", False, 999999),
+        ("3412", True, 1234),
+        ("00", False, 0),
+    ],
+)
+def test_numbers(data, signed, value):
+    assert decode_bcd(bytes.fromhex(data), signed=signed) == value
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("data", ["", "ff", "ffffffff", "ffff", "0a", "a000", "00000f", "ffffff7f"])
+def test_what_holds_no_digits_is_no_number(data, signed):
+    assert decode_bcd(bytes.fromhex(data), signed=signed) is None
+
+
+def test_a_signed_field_cannot_hold_more_than_79_in_its_highest_byte():
+    # -25.0000 kW and 105.0000 kW would be the same bytes: the meter's limits must rule one out
+    assert decode_bcd(bytes.fromhex("0000a5"), signed=True) == -250000
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.integers(0, 10**8 - 1))
+def test_every_unsigned_number_reads_back(value):
+    assert decode_bcd(packed(f"{value:08d}"), signed=False) == value
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.integers(1 - 8 * 10**5, 8 * 10**5 - 1))
+def test_every_signed_number_reads_back(value):
+    data = bytearray(packed(f"{abs(value):06d}"))
+    data[-1] |= 0x80 if value < 0 else 0
+    assert decode_bcd(bytes(data), signed=True) == value
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.binary(max_size=8), st.booleans())
+def test_any_bytes_are_a_number_in_range_or_none(data, signed):
+    value = decode_bcd(data, signed=signed)
+    assert value is None or abs(value) < 10 ** (2 * len(data))
+
+
+def test_digits_keep_their_zeros():
+    assert decode_digits(bytes.fromhex("694017101200")) == "001210174069"
+    assert decode_digits(bytes.fromhex("aa")) is None
+    assert decode_digits(b"") is None
+
+
+def test_dates_and_times():
+    assert decode_date(bytes.fromhex("06060719")) == date(2019, 7, 6)
+    assert decode_time(bytes.fromhex("042222")) == time(22, 22, 4)
+    assert decode_minute(bytes.fromhex("1510221126")) == datetime(2026, 11, 22, 10, 15)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("decode", [decode_date, decode_time, decode_minute, decode_clock])
+@pytest.mark.parametrize("size", range(9))
+@pytest.mark.parametrize("byte", [0x99, 0xFF, 0x60])
+def test_what_is_no_date_is_none(decode, size, byte):
+    assert decode(bytes((byte,)) * size) is None
+
+
+@pytest.mark.parametrize("decode", [decode_date, decode_minute, decode_clock])
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_all_zeros_are_no_date(decode, size):
+    assert decode(bytes(size)) is None
+
+
+def test_a_clock_of_seven_bytes_is_read_in_both_orders():
+    assert decode_clock(bytes.fromhex("31012211051520")) == CLOCK
+    assert decode_clock(bytes.fromhex("20150511220131")) == CLOCK
+
+
+def test_a_clock_that_is_a_date_in_both_orders_is_none():
+    assert decode_clock(bytes.fromhex("20301011122620")) is None  # 12 or 10 o'clock
+    assert decode_clock(bytes.fromhex("20261211122620")) == datetime(2026, 12, 11, 12, 26, 20)  # noqa: DTZ001
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)), st.booleans())  # noqa: DTZ001
+def test_a_clock_is_never_read_wrong(clock, is_century_first):
+    clock = clock.replace(microsecond=0)
+    data = packed(f"{clock:%Y%m%d%H%M%S}")
+    told = decode_clock(data[::-1] if is_century_first else data)
+    assert told == clock or (told is None and clock.second in {19, 20})
