@@ -11,7 +11,7 @@ import dataclasses
 import os
 import time
 import tomllib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -21,22 +21,24 @@ from string import Template
 import pytest
 
 from edgeagg.errors import ConfigError
+from edgeagg.tomltable import Table
 from edgeagg_agent.app import make_bus
-from edgeagg_agent.bus import Bus, ReadRequest
+from edgeagg_agent.asking import Address, plan_reads
+from edgeagg_agent.bus import Bus, LineSettings, ReadRequest
 from edgeagg_agent.bus.timing import CHAR_BITS, Timing
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.config import BAUDS, BusConfig, Meter
+from edgeagg_agent.config_values import BAUDS
 from edgeagg_agent.plan import Block, plan_blocks
-from edgeagg_agent.poller import MeterReader
-from edgeagg_agent.profile import Point, Profile, Ratio, load
-from edgeagg_agent.tomltable import Table
+from edgeagg_agent.profile import load
+from edgeagg_agent.protocol.modbus import RtuQuestion, words_of
+from edgeagg_agent.reader import TURNAROUND_US, MeterReader
+from edgeagg_agent.site import BusConfig, Meter, PointGroup
 from hil_tests.sim.site import parse_site
 from hil_tests.sim.stage import Stage, play
 from hil_tests.tap import Exchange, Tap, tapped_bus
 
 VARIABLE = "EDGEAGG_BENCH"
 CODINGS = ("number", "digits", "text")
-_TURNAROUND_US = 25_000  # what the planner reckons with where nobody has measured it
 
 _SIMULATED = """
 seed = 3
@@ -143,6 +145,24 @@ class BenchMeter:
     meter: Meter
     serial_number: SerialNumber | None
 
+    @property
+    def ratio_blocks(self) -> tuple[Block, ...]:
+        """Return the reads of the transformer ratios, as the agent plans them."""
+        profile = self.meter.profile
+        wanted = [(ratio.function, ratio.register, ratio.count) for ratio in profile.ratios]
+        return plan_blocks(wanted, profile.limits, self._timing, TURNAROUND_US)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Return the reads of all points, as the agent plans them."""
+        meter = self.meter
+        reads = plan_reads(meter.points, meter.profile, self._timing, TURNAROUND_US)
+        return tuple(read for read in reads if isinstance(read, Block))
+
+    @property
+    def _timing(self) -> Timing | None:
+        return Timing.of(self.bus.baud, self.bus.format) if self.bus.baud else None
+
 
 @dataclass(slots=True)
 class Bench:
@@ -182,8 +202,9 @@ class Bench:
 
     async def read(self, meter: BenchMeter, function: int, start: int, count: int) -> list[int]:
         """Read registers of a meter over the agent's bus."""
-        request = ReadRequest(meter.meter.unit, function, start, count)
-        return list((await self.bus(meter).read(request)).words)
+        request = ReadRequest(meter.meter.address.unit, function, start, count)
+        answer = await self.bus(meter).exchange(RtuQuestion(request), meter.meter.settings)
+        return list(words_of(answer.payload))
 
     def hold_time(self) -> None:
         """Stop the simulated meters' time, so that two readers find the same; skip on hardware."""
@@ -291,27 +312,36 @@ def _bus(table: Table, folders: Sequence[Path]) -> list[BenchMeter]:
     if table.has("port") == table.has("tcp"):
         given = "both" if table.has("port") else "neither"
         raise table.error("port", f"{given} of port and tcp", "one of the two")
-    config = BusConfig(table.text("name"), "", 0, "", "", 0, _TURNAROUND_US // 1000, ())
-    timing = None
+    config = BusConfig(
+        name=table.text("name"),
+        port="",
+        host="",
+        tcp_port=0,
+        is_raw=False,
+        ascii_mode=False,
+        baud=0,
+        format="",
+        turnaround_ms=TURNAROUND_US // 1000,
+        meters=(),
+    )
     if table.has("port"):
         baud = table.integer("baud", 1, 1_000_000)
         if baud not in BAUDS:
             raise table.error("baud", str(baud), f"one of {', '.join(map(str, BAUDS))}")
         form = table.text("format", tuple(CHAR_BITS))
-        timing = Timing.of(baud, form)
         config = dataclasses.replace(config, port=table.text("port"), baud=baud, format=form)
     else:
         host, port = _address(table)
         config = dataclasses.replace(config, host=host, tcp_port=port)
     found = [
-        _meter(one, folders, timing)
+        _meter(one, folders, config)
         for one in table.array("meter", "name unit profile serial_number")
     ]
     if not found:
         raise table.error("meter", "missing", "at least one [[bus.meter]]")
     units: list[str] = []
     for meter, _ in found:
-        units = _once(table, "meter.unit", str(meter.unit), units)
+        units = _once(table, "meter.unit", str(meter.address.unit), units)
     config = dataclasses.replace(config, meters=tuple(meter for meter, _ in found))
     return [BenchMeter(config, meter, number) for meter, number in found]
 
@@ -325,7 +355,7 @@ def _address(table: Table) -> tuple[str, int]:
 
 
 def _meter(
-    table: Table, folders: Sequence[Path], timing: Timing | None
+    table: Table, folders: Sequence[Path], bus: BusConfig
 ) -> tuple[Meter, SerialNumber | None]:
     try:
         profile = load(table.text("profile"), folders)
@@ -333,31 +363,23 @@ def _meter(
         if error.key != "profile":
             raise
         raise table.error("profile", error.found, error.allowed) from None
+    if profile.protocol != "modbus":
+        raise table.error("profile", f"{profile.name} speaks {profile.protocol}", "Modbus")
     meter = Meter(
         name=table.text("name"),
-        unit=table.integer("unit", 1, 247),
+        address=Address(unit=table.integer("unit", 1, 247)),
         profile=profile,
-        period_ms=60_000,
+        settings=LineSettings(bus.baud, bus.format, profile.limits.request_gap_ms),
         tier=1,
         parent="",
         sub_item="",
-        points=profile.points,
-        blocks=_blocks(profile, profile.points, timing),
-        ratio_blocks=_blocks(profile, profile.ratios, timing),
-        scan_us=0,
+        groups=(PointGroup(60_000, profile.points),),
     )
     number = None
     if table.has("serial_number"):
         keys = "function register registers coding is"
         number = _serial_number(table.table("serial_number", keys))
     return meter, number
-
-
-def _blocks(
-    profile: Profile, places: Iterable[Point | Ratio], timing: Timing | None
-) -> tuple[Block, ...]:
-    wanted = [(place.function, place.register, place.count) for place in places]
-    return plan_blocks(wanted, profile.limits, timing, _TURNAROUND_US)
 
 
 def _serial_number(table: Table) -> SerialNumber:

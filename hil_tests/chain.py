@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from hil_tests.services.broker import Broker, start_broker
 from hil_tests.services.process import Child, free_port, tied_to_parent
 
 PLANT = Path(__file__).parent / "plant"
+SWITCHROOM = Path(__file__).parent / "switchroom"
 GATEWAY = "qp-demo"
+WINDOW_LENGTHS = ("10s", "1min", "15min")
 DAY_MS = 86_400_000
 
 
@@ -32,10 +35,12 @@ class Wiring:
     """A file for `hil_tests.shifted`: how wrong the agent's host clock is."""
     environment: Sequence[str] = ()
     """NAME=VALUE for agent and receiver."""
+    gateway_command: Sequence[str] = ()
+    """What stands before the commands of the agent and the meters, as `nsenter` does."""
 
 
 class Chain:
-    """The plant of hil_tests/plant, from its meters to the platform's database."""
+    """A site of the bench, from its meters to the platform's database."""
 
     def __init__(
         self,
@@ -45,16 +50,21 @@ class Chain:
         day_minutes: float = 6,
         store: str | None = None,
         changes: Mapping[str, str] | None = None,
+        faults: str = "",
         wiring: Wiring | None = None,
+        plant: Path = PLANT,
     ) -> None:
         """Write the files into `directory`; nothing is started.
 
-        `start_ms` is when the meters begin to count; `changes` replaces texts of the site file.
+        `start_ms` is when the meters begin to count; `changes` replaces texts of the site file;
+        `faults` are [[fault]] tables for the simulator, whose times count from `start_ms`; `plant`
+        is the folder with both files.
         """
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
-        self.database = directory / "platform.db"
-        self.store = store or f"sqlite:///{self.database}"
+        self.directory, self.start_ms = directory, start_ms
+        self.store = store or f"sqlite:///{directory / 'platform.db'}"
+        self.database = Path(self.store.removeprefix("sqlite:///"))
+        """The file of the platform, where that is SQLite."""
         self.site_file = directory / "site.toml"
         self.status_file = directory / "status.json"
         self._wiring = wiring or Wiring()
@@ -63,6 +73,7 @@ class Chain:
             "DIRECTORY": str(directory),
             "BROKER_PORT": str(self.broker_port),
             "ROOF_PORT": str(free_port()),
+            "SERVER_PORT": str(free_port()),
             "START_MS": str(start_ms),
             "DAY_MINUTES": f"{day_minutes:g}",
             "DAY_SPEED": f"{DAY_MS / 60_000 / day_minutes:g}",
@@ -70,10 +81,15 @@ class Chain:
         for name in ("site.toml", "sim.toml"):
             if name == "site.toml" and self._wiring.agent_broker_port is not None:
                 values["BROKER_PORT"] = str(self._wiring.agent_broker_port)
-            text = Template((PLANT / name).read_text("utf-8")).substitute(values)
+            text = Template((plant / name).read_text("utf-8")).substitute(values)
             if name == "site.toml":
                 text = _changed(text, changes or {})
+            else:
+                text += faults
             (directory / name).write_text(text, "utf-8")
+        buses = tomllib.loads(self.site_file.read_text("utf-8"))["bus"]
+        self.meter_names = tuple(meter["name"] for bus in buses for meter in bus["meter"])
+        self._links = [Path(bus["port"]) for bus in buses if "port" in bus]
         self.broker: Broker | None = None
         self.meters = self._child("meters", ["hil_tests.sim", "run", str(directory / "sim.toml")])
         broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
@@ -93,11 +109,10 @@ class Chain:
 
     def start_meters(self) -> None:
         """Start the meters and wait until their ports are there."""
-        links = [self.directory / "switchroom", self.directory / "building"]
-        for link in links:
+        for link in self._links:
             link.unlink(missing_ok=True)
         self.meters.start()
-        self.meters.wait_ready(lambda: all(link.exists() for link in links))
+        self.meters.wait_ready(lambda: all(link.exists() for link in self._links))
 
     def revive(self) -> list[str]:
         """Start again what has died, as an init system would; return the names."""
@@ -133,7 +148,8 @@ class Chain:
 
     def stop_agent(self) -> None:
         """End the agent in order: its last batches are delivered if the platform is there."""
-        self.agent.stop()
+        # 5 s for the last receipts, and the client's own 10 s for a broker that does not answer
+        self.agent.stop(timeout_s=30)
 
     def stop(self) -> None:
         """End everything, the agent first."""
@@ -154,6 +170,8 @@ class Chain:
         command = [sys.executable, "-m", *module]
         if name in {"agent", "receiver"}:
             command = ["env", *self._wiring.environment, *command]
+        if name in {"agent", "meters"}:
+            command = [*self._wiring.gateway_command, *command]
         return Child(tied_to_parent(command), name=name, log=self.directory / f"{name}.log")
 
 

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="make demo",
-        description="Plays a plant with six meters and follows every reading into a database.",
+        description="Plays a plant with eight meters and follows every reading into a database.",
         epilog="make demo SECONDS=60 ends by itself; Ctrl-C ends it at any time.",
     )
     parser.add_argument("--seconds", type=int, default=0, help="end after this long; 0: Ctrl-C")
@@ -150,7 +150,9 @@ def _screen(
 
 
 def _buses(status: dict[str, Any]) -> Table:
-    table = Table("bus", "where", "busy", "planned", "reads", "no reply", "bad", "meters")
+    table = Table(
+        "bus", "where", "busy", "planned", "reads", "no reply", "bad", "overrun", "meters"
+    )
     for bus in status["buses"]:
         meters = Text()
         for meter in bus["meters"]:
@@ -164,6 +166,7 @@ def _buses(status: dict[str, Any]) -> Table:
             str(bus["transactions"]),
             str(bus["no_reply"]),
             str(bus["bad_frame"]),
+            str(bus["overrun_slots"]),
             meters,
         )
     return table
@@ -173,7 +176,8 @@ def _numbers(status: dict[str, Any]) -> Table:
     slots, batches, to = status["slots"], status["batches"], status["destinations"][0]
     each = batches["bytes"] / slots["values"] if slots["values"] else 0.0
     table = Table(
-        "values", "reasons", "missed", "windows", "cut", "receipted", "waiting", "B/value"
+        *("values", "reasons", "missed", "windows", "cut", "receipted", "waiting", "resent"),
+        "B/value",
     )
     table.add_row(
         str(slots["values"]),

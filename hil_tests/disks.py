@@ -66,6 +66,55 @@ class PowerCutDisk:
         _run("mount", "-o", "loop,commit=300", str(self._image), str(self._directory))
 
 
+_STUCK_SYNC = r"""
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static void wait_while_stuck(int fd) {
+    char link[64], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, getenv("STUCK_PATH"))) return;
+    while (access(getenv("STUCK_FLAG"), F_OK) == 0) usleep(10000);
+}
+int fsync(int fd) { wait_while_stuck(fd); return syscall(SYS_fsync, fd); }
+int fdatasync(int fd) { wait_while_stuck(fd); return syscall(SYS_fdatasync, fd); }
+"""
+
+NO_COMPILER = "" if shutil.which("cc") else "no C compiler to stand between a process and its disk"
+
+
+class StuckDisk:
+    """Files whose syncs end only when `stuck` does: who answers earlier has not synced at all.
+
+    Works by a library in front of the C library's, so it needs no root but a C compiler.
+    """
+
+    def __init__(self, directory: Path, part: str) -> None:
+        """Prepare for files with `part` in their path; the library goes to `directory`."""
+        source, library = directory / "stuck.c", directory / "stuck.so"
+        source.write_text(_STUCK_SYNC, "utf-8")
+        _run("cc", "-shared", "-fPIC", "-o", str(library), str(source))
+        self._flag = directory / "stuck"
+        self.environment = [
+            f"LD_PRELOAD={library}",
+            f"STUCK_PATH={part}",
+            f"STUCK_FLAG={self._flag}",
+        ]
+        """NAME=VALUE for the processes that are to be stuck."""
+
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Let no sync end while the `with` block lasts."""
+        self._flag.touch()
+        try:
+            yield
+        finally:
+            self._flag.unlink()
+
+
 @contextlib.contextmanager
 def mounted(directory: Path, *, bytes_max: int) -> Iterator[None]:
     """Mount an empty disk of this size at `directory`; only root can."""

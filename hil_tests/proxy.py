@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,10 +43,16 @@ FAIR = Weather()
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target_port`: `with Proxy(...).running():`."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target_port`: `with Proxy(...).running():`.
 
-    def __init__(self, target_port: int, *, seed: int = 1) -> None:
-        self.port = free_port()
+    With `listener`, a socket that listens already, it takes connections there instead, and owns it.
+    """
+
+    def __init__(
+        self, target_port: int, *, seed: int = 1, listener: socket.socket | None = None
+    ) -> None:
+        self._listener = listener or socket.create_server((LOOPBACK, free_port()))
+        self.port: int = self._listener.getsockname()[1]
         self.weather = FAIR
         self.connections = 0
         self._target_port = target_port
@@ -95,7 +102,7 @@ class Proxy:
         done.wait()
 
     async def _serve(self, listening: threading.Event, stop: asyncio.Event) -> None:
-        server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        server = await asyncio.start_server(self._accept, sock=self._listener)
         listening.set()
         async with server:
             await stop.wait()

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from hil_tests.oracle import Verdict
+from hil_tests.verdict import Verdict
 
 PROPERTY = "edgeagg-scenario"
-_COLUMNS = ("due", "values", "reasons", "missed", "wrong", "lost", "doubled")
+_COLUMNS = ("due", "values", "reasons", "missed", "energies", "wrong", "lost", "doubled")
 _HEADS = (
     "scenario",
     "readings due",
     "values",
     "reasons",
     "missed",
+    "energies",
     "wrong values",
     "lost",
     "doubled",

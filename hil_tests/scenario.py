@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from edgeagg_agent import config
 from edgeagg_agent.outbox import Outbox
 from hil_tests import stored
-from hil_tests.chain import GATEWAY, Chain, Wiring
-from hil_tests.oracle import Run, Span, Truth, Verdict, judge
+from hil_tests.chain import GATEWAY, PLANT, WINDOW_LENGTHS, Chain, Wiring
+from hil_tests.oracle import judge
 from hil_tests.sim.site import load_site
+from hil_tests.truth import Truth
+from hil_tests.verdict import Run, Span, Verdict, Wanted
 
 HOUR_MS = 3_600_000
 YEAR_MS = 8_766 * HOUR_MS
@@ -63,6 +67,12 @@ class Scenario:
         return 0 if status is None else int(status["destinations"][0]["waiting"])
 
     @property
+    def windows(self) -> int:
+        """How many windows of meters the agent has closed."""
+        status = self.chain.status()
+        return 0 if status is None else int(status["windows"])
+
+    @property
     def is_connected(self) -> bool:
         """Whether the agent believes that it has a broker."""
         status = self.chain.status()
@@ -86,6 +96,13 @@ class Scenario:
             self.look()
             time.sleep(0.1)
         return time.monotonic() - begun_s
+
+    def wait_for_windows(self) -> None:
+        """Wait until some windows must have energies: each length's first began before us."""
+        self.until(
+            lambda: self.windows > len(WINDOW_LENGTHS) * len(self.chain.meter_names),
+            "windows of each meter",
+        )
 
     def wait_for_cut(self) -> None:
         """Wait until the agent has cut once more."""
@@ -136,14 +153,16 @@ class Scenario:
         note = ""
         try:
             self.until(lambda: self.is_connected, "a connection of the agent")
-            # what is cut from now on is delivered while the agent ends
-            head = self.head
-            self.until(lambda: self.receipted >= head, f"a receipt for batch {head}")
+            # A receiver that was just started may not listen yet. Once it has answered to a batch
+            # of now, those behind that are delivered while the agent ends.
+            goal = self.head + 1
+            self.until(lambda: self.receipted >= goal, f"a receipt for batch {goal}")
         except TimeoutError as error:
             note = str(error)
         ended_ms = _now_ms()
         self.chain.stop_agent()
         self.look()
+        self.chain.meters.stop()
         host = Span(self.begun_ms - HOUR_MS // 60, ended_ms + HOUR_MS // 60)
         run = Run(
             host,
@@ -152,12 +171,20 @@ class Scenario:
             offsets_ms,
             blur_ms,
             self.ahead,
+            self._wanted(),
         )
         truth = Truth(load_site(self.chain.directory / "sim.toml"))
         verdict = judge(stored.load(self.chain.store), self._kept(), truth, run)
         if note:
             verdict.lose(1, note)
+        for line, count in writes_in((self.chain.directory / "meters.log").read_text("utf-8")):
+            verdict.mistrust(f"{count} requests on line {line} were no reads")
         return verdict
+
+    def _wanted(self) -> list[Wanted]:
+        """Return the groups that the agent makes of its site file."""
+        groups = config.load_site(self.chain.site_file).catalogue().groups
+        return [Wanted(g.meter, g.period_ms, tuple(p.name for p in g.points)) for g in groups]
 
     def _kept(self) -> dict[tuple[int, int], bytes]:
         """Return the messages in the gateway's outbox, by identity; the agent must have ended."""
@@ -169,6 +196,15 @@ class Scenario:
             }
         finally:
             outbox.close()
+
+
+def writes_in(log: str) -> list[tuple[str, int]]:
+    """Return the lines on which the simulator heard requests that were no reads, and how many.
+
+    It judges every request of every line by its own eyes and says so when it ends.
+    """
+    found = re.findall(r"^(\S+)  .*\b(\d+) writes$", log, re.MULTILINE)
+    return [(line, int(count)) for line, count in found if int(count)]
 
 
 @contextlib.contextmanager
@@ -203,12 +239,16 @@ def make_chain(
     store: str | None = None,
     wiring: Wiring | None = None,
     changes: Mapping[str, str] | None = None,
+    faults: str = "",
+    plant: Path = PLANT,
 ) -> Chain:
-    """Make the plant's chain with a quick flush."""
+    """Make a plant's chain with a quick flush; `faults` begin to count an hour before now."""
     return Chain(
         directory,
         start_ms=_now_ms() - HOUR_MS,
         store=store,
+        faults=faults,
         changes={'flush = "10s"': f'flush = "{flush}"', **(changes or {})},
         wiring=wiring,
+        plant=plant,
     )

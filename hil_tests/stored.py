@@ -15,6 +15,9 @@ from typing import Any
 
 import asyncpg
 
+OWN_METER = "gateway"
+"""The meter whose points are the gateway's own measurements."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredPoint:
@@ -22,6 +25,8 @@ class StoredPoint:
 
     name: str
     exponent: int
+    kind: str = "gauge"
+    unit: str = ""  # that of the profile, if not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,20 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The energies of a closed window [start, start + length), None where there is none."""
+
+    length_ms: int
+    start_ms: int
+    energies: tuple[int | None, ...]
+
+    @property
+    def end_ms(self) -> int:
+        """The first moment behind it."""
+        return self.start_ms + self.length_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """Everything of all gateways."""
 
@@ -62,6 +81,7 @@ class Stored:
     gaps: dict[Group, list[Gap]] = field(default_factory=dict)
     digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # by epoch and sequence
     conflicts: int = 0
+    windows: dict[Group, list[Window]] = field(default_factory=dict)
 
 
 _GROUPS = "SELECT id, meter, period_ms, points FROM groups ORDER BY id"
@@ -69,6 +89,10 @@ _READINGS = "SELECT group_id, due_ms, at_ms, mantissas FROM readings ORDER BY gr
 _GAPS = (
     "SELECT group_id, first_due_ms, last_due_ms, slot_count, reason FROM gaps"
     " ORDER BY group_id, first_due_ms"
+)
+_WINDOWS = (
+    "SELECT group_id, length_ms, start_ms, energies FROM windows"
+    " ORDER BY group_id, length_ms, start_ms"
 )
 _BATCHES = "SELECT epoch, sequence, digest FROM batches"
 _CONFLICTS = "SELECT count(*) FROM quarantine WHERE reason LIKE '%with other bytes%'"
@@ -119,7 +143,10 @@ def _stored(ask: Ask) -> Stored:
             number,
             meter,
             period_ms,
-            tuple(StoredPoint(name, exponent) for name, _, exponent, _ in json.loads(points)),
+            tuple(
+                StoredPoint(name, exponent, kind, unit)
+                for name, unit, exponent, kind in _list(points)
+            ),
         )
         for number, meter, period_ms, points in ask(_GROUPS)
     }
@@ -129,9 +156,17 @@ def _stored(ask: Ask) -> Stored:
         conflicts=int(ask(_CONFLICTS)[0][0]),
     )
     for number, due_ms, at_ms, mantissas in ask(_READINGS):
-        # SQLite keeps arrays as JSON text
-        values = json.loads(mantissas) if isinstance(mantissas, str) else mantissas
-        stored.readings.setdefault(groups[number], []).append(Reading(due_ms, at_ms, tuple(values)))
+        reading = Reading(due_ms, at_ms, tuple(_list(mantissas)))
+        stored.readings.setdefault(groups[number], []).append(reading)
+    for number, length_ms, start_ms, energies in ask(_WINDOWS):
+        window = Window(length_ms, start_ms, tuple(_list(energies)))
+        stored.windows.setdefault(groups[number], []).append(window)
     for number, *gap in ask(_GAPS):
         stored.gaps.setdefault(groups[number], []).append(Gap(*gap))
     return stored
+
+
+def _list(column: str | Sequence[Any]) -> Sequence[Any]:
+    """Return a column that is an array; SQLite keeps those as JSON text."""
+    values: Sequence[Any] = json.loads(column) if isinstance(column, str) else column
+    return values

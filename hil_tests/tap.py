@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgeagg_agent.bus.serial import SerialBus, SerialPort, open_port
-from edgeagg_agent.config import BusConfig
+from edgeagg_agent.bus import LineSettings
+from edgeagg_agent.bus.line import LineBus
+from edgeagg_agent.bus.port import FdPort, LoopClock, SerialPort
+from edgeagg_agent.bus.serial import TTY_LATENCY_S, open_port
+from edgeagg_agent.site import BusConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,13 @@ class Exchange:
 
 
 class Tap:
-    """Overhears a serial port: a bus with `open` as its opener speaks through it.
+    """Overhears the serial port `name`: a bus with `open` as its opener speaks through it.
 
     Every write begins an exchange. Bytes are passed on by the event loop, microseconds late.
     """
 
-    def __init__(self, opener: Callable[[], SerialPort]) -> None:
-        self._opener = opener
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._heard: list[tuple[bytes, bytearray]] = []
 
     @property
@@ -40,9 +41,22 @@ class Tap:
         """Return what was said so far."""
         return [Exchange(request, bytes(reply)) for request, reply in self._heard]
 
-    def open(self) -> SerialPort:
+    async def open(self, settings: LineSettings) -> FdPort:
         """Open the port behind the tap."""
-        return _TappedPort(self._opener(), self._heard)
+        port = open_port(self._name, baud=settings.baud, form=settings.format)
+        return _TappedLine(_TappedPort(port, self._heard), FdPort(port))
+
+
+class _TappedLine(FdPort):
+    """Bytes go through the tap; speed and format are those of the port behind it."""
+
+    def __init__(self, tapped: _TappedPort, behind: FdPort) -> None:
+        super().__init__(tapped)
+        self._behind = behind
+
+    def retune(self, settings: LineSettings) -> None:
+        """Change the port behind the tap."""
+        self._behind.retune(settings)
 
 
 class _TappedPort:
@@ -97,16 +111,14 @@ class _TappedPort:
             self._far.close()
 
 
-def tapped_bus(config: BusConfig) -> tuple[SerialBus, Tap]:
+def tapped_bus(config: BusConfig) -> tuple[LineBus, Tap]:
     """Make the agent's bus of a serial line, and the tap it speaks through."""
-    opener = functools.partial(open_port, config.port, baud=config.baud, form=config.format)
-    tap = Tap(opener)
-    bus = SerialBus(
+    tap = Tap(config.port)
+    bus = LineBus(
         name=config.name,
-        port=config.port,
-        baud=config.baud,
-        format=config.format,
-        request_gaps_ms={m.unit: m.profile.limits.request_gap_ms for m in config.meters},
+        where=config.port,
         opener=tap.open,
+        clock=LoopClock(),
+        handover_s=TTY_LATENCY_S,
     )
     return bus, tap

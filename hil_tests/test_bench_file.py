@@ -52,9 +52,11 @@ def test_a_bench_file_gives_the_meters_that_are_there() -> None:
     )
     assert [meter.name for meter in workshop.bus.meters] == ["incomer", "workshop"]
     assert workshop.meter.points == workshop.meter.profile.points
-    assert workshop.meter.ratio_blocks
+    assert workshop.blocks
+    assert workshop.ratio_blocks
+    assert workshop.meter.settings.format == "8E1"
     assert workshop.serial_number == SerialNumber(3, 0x100, 3, "digits", "202611220007")
-    assert (pv.bus.host, pv.bus.tcp_port, pv.meter.unit) == ("192.0.2.7", 502, 126)
+    assert (pv.bus.host, pv.bus.tcp_port, pv.meter.address.unit) == ("192.0.2.7", 502, 126)
     assert pv.serial_number is None
 
 
@@ -92,6 +94,11 @@ MISTAKES = [
     ),
     ('"digits"', '"hex"', "serial_number.coding: 'hex'; one of number, digits, text"),
     ("registers = 3", "registers = 0", "serial_number.registers: 0; a whole number from 1 to 32"),
+    (
+        '"chint-dtsu666"',
+        '"dlt645-2007-generic"',
+        "bus[rack].meter[workshop].profile: dlt645-2007-generic speaks dlt645-2007; Modbus",
+    ),
     ('is = "202611220007"', "is = 7", "serial_number.is: 7; text"),
     ('"192.0.2.7"', '"192.0.2.7:x"', "bus[roof].tcp: '192.0.2.7:x'; HOST or HOST:PORT"),
     ("[[bus]]", "lines = 1\n[[bus]]", "lines: unknown key; allowed: bus, profiles"),

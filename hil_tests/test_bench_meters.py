@@ -13,12 +13,13 @@ import pytest
 
 from edgeagg.errors import LinkError
 from edgeagg.model import Kind, Quality
+from edgeagg_agent.asking import Address
 from edgeagg_agent.bus import ReadRequest
 from edgeagg_agent.bus.timing import REQUEST_BYTES, Timing
-from edgeagg_agent.config import BusConfig
-from edgeagg_agent.poller import Scan
-from edgeagg_agent.profile import Point
-from edgeagg_agent.protocol.modbus import rtu_reply_length
+from edgeagg_agent.profile import ItemPoint, Point
+from edgeagg_agent.protocol.modbus import RtuQuestion, rtu_reply_length
+from edgeagg_agent.reader import Scan
+from edgeagg_agent.site import BusConfig
 from hil_tests.bench import Bench, BenchMeter, meter_names
 from hil_tests.transcript import identify
 
@@ -33,18 +34,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("name", meter_names())
 
 
-def values(meter: BenchMeter, scan: Scan) -> dict[str, Decimal]:
+def values(meter: BenchMeter, scans: tuple[Scan, ...]) -> dict[str, Decimal]:
     return {
         point.name: Decimal(mantissa).scaleb(point.exponent)
-        for point, mantissa in zip(meter.meter.points, scan.values, strict=True)
+        for point, mantissa in zip(meter.meter.points, scans[0].decode()[0], strict=True)
         if mantissa is not None
     }
 
 
-def may_be_unavailable(point: Point) -> bool:
+def qualities(scans: tuple[Scan, ...]) -> list[Quality]:
+    return [Quality(quality) for quality in scans[0].decode()[1]]
+
+
+def may_be_unavailable(point: Point | ItemPoint) -> bool:
     """Tell whether the profile knows contents of a point's registers that are no reading."""
     bounded = point.min is not None or point.max is not None
-    return bool(point.invalid) or bounded or point.type.startswith("f")  # a float may be NaN
+    invalid = isinstance(point, Point) and bool(point.invalid)
+    return invalid or bounded or point.type.startswith("f")  # a float may be NaN
 
 
 def wire_ms(config: BusConfig, request: ReadRequest) -> float:
@@ -77,8 +83,8 @@ async def test_every_point_has_a_value_or_a_reason_that_the_profile_knows(
     reader = bench.reader(meter)
     scan = await reader.scan()
     odd = {
-        point.name: Quality(quality).name
-        for point, quality in zip(meter.meter.points, scan.qualities, strict=True)
+        point.name: quality.name
+        for point, quality in zip(meter.meter.points, qualities(scan), strict=True)
         if quality != Quality.GOOD
         and not (quality == Quality.IMPLAUSIBLE and may_be_unavailable(point))
     }
@@ -125,9 +131,10 @@ async def test_a_reply_begins_within_the_time_that_the_bus_waits(bench: Bench, n
     meter = bench.meters[name]
     config = meter.bus
     turnarounds_ms = []
-    for block in meter.meter.blocks:
-        request = ReadRequest(meter.meter.unit, block.function, block.start, block.count)
-        reply = await bench.bus(meter).read(request)
+    for block in meter.blocks:
+        unit = meter.meter.address.unit
+        request = ReadRequest(unit, block.function, block.start, block.count)
+        reply = await bench.bus(meter).exchange(RtuQuestion(request), meter.meter.settings)
         took_ms = (reply.received_s - reply.sent_s) * 1000
         turnarounds_ms.append(took_ms - wire_ms(config, request))
     print(f"{name}: the slowest turnaround is {max(turnarounds_ms):.1f} ms")
@@ -143,7 +150,7 @@ async def test_nothing_but_reads_goes_over_the_line(bench: Bench, name: str) -> 
         if meter.bus.host:
             return
     requests = [exchange.request for exchange in bench.heard(meter)]
-    assert len(requests) >= len(meter.meter.blocks)
+    assert len(requests) >= len(meter.blocks)
     assert {request[1] for request in requests} <= {3, 4}
 
 
@@ -154,8 +161,9 @@ async def test_a_unit_that_is_not_there_is_no_reply_and_costs_its_neighbours_not
     config = meter.bus
     if config.host:
         pytest.skip("gateways on TCP differ: silence, refusal, or the answer of any unit")
-    free = next(unit for unit in range(247, 0, -1) if unit not in {m.unit for m in config.meters})
-    absent = dataclasses.replace(meter.meter, unit=free)
+    taken = {other.address.unit for other in config.meters}
+    free = next(unit for unit in range(247, 0, -1) if unit not in taken)
+    absent = dataclasses.replace(meter.meter, address=Address(unit=free))
     with pytest.raises(LinkError, match="no reply"):
         await identify(absent, bench.bus(meter))
     assert await identify(meter.meter, bench.bus(meter))
@@ -178,7 +186,7 @@ async def test_a_meter_that_falls_silent_has_reasons_and_is_read_again_when_it_i
     reader = bench.reader(meter)
     stage.meters["pv"].dead = True
     scan = await reader.scan()
-    assert set(scan.qualities) == {Quality.NO_REPLY}
+    assert set(qualities(scan)) == {Quality.NO_REPLY}
     stage.meters["pv"].dead = False
     scan = await reader.scan()
-    assert set(scan.qualities) == {Quality.GOOD}
+    assert set(qualities(scan)) == {Quality.GOOD}

@@ -5,17 +5,26 @@ A copy of both packages with one place changed is put in front of the installed 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from hil_tests.chain import Wiring
-from hil_tests.disks import NO_POWER_CUT, PowerCutDisk
+from hil_tests.disks import NO_COMPILER, NO_POWER_CUT, PowerCutDisk, StuckDisk
 from hil_tests.scenario import Scenario, make_chain
-from hil_tests.scenarios import agent_killed, database_killed, power_cut, receiver_killed
+from hil_tests.scenarios import (
+    ALIKE_CHANGES,
+    REPLY_FAULTS,
+    agent_killed,
+    database_killed,
+    disk_stuck,
+    power_cut,
+    receiver_killed,
+)
 from hil_tests.services.database import Postgres
 from hil_tests.sim.site import CHECKOUT
 
@@ -23,7 +32,31 @@ pytestmark = pytest.mark.long
 
 Begin = Callable[..., Scenario]
 
-_PACKAGES = {"python": "edgeagg", "agent": "edgeagg_agent"}
+_PACKAGES = ("python/edgeagg", "agent/edgeagg_agent")
+
+
+def copied(directory: Path, folders: Sequence[str]) -> Path:
+    """Copy folders of the checkout, without what was built there."""
+    for folder in folders:
+        shutil.copytree(
+            CHECKOUT / folder,
+            directory / folder,
+            ignore=shutil.ignore_patterns("__pycache__", "target", "tests"),
+        )
+    return directory
+
+
+def change(file: Path, before: str, after: str) -> None:
+    """Break one place of a copied file."""
+    text = file.read_text("utf-8")
+    assert text.count(before) == 1, f"{file.name} has changed: find the place to break again"
+    file.write_text(text.replace(before, after), "utf-8")
+
+
+def wired_to(broken: Path, environment: Sequence[str] = ()) -> Wiring:
+    """Have agent and receiver run from a copy."""
+    path = ":".join(str(broken / package.split("/")[0]) for package in _PACKAGES)
+    return Wiring(environment=[f"PYTHONPATH={path}", *environment])
 
 
 @pytest.fixture
@@ -32,21 +65,27 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     scenarios: list[Scenario] = []
 
     def start(
-        file: str, before: str, after: str, *, flush: str = "2s", store: str | None = None
+        file: str,
+        before: str,
+        after: str,
+        *,
+        flush: str = "2s",
+        store: str | None = None,
+        changes: Mapping[str, str] | None = None,
+        faults: str = "",
+        environment: Sequence[str] = (),
     ) -> Scenario:
-        for folder, package in _PACKAGES.items():
-            shutil.copytree(
-                CHECKOUT / folder / package,
-                tmp_path / "broken" / folder / package,
-                ignore=shutil.ignore_patterns("__pycache__"),
-            )
-        changed = tmp_path / "broken" / file
-        text = changed.read_text("utf-8")
-        assert text.count(before) == 1, f"{file} has changed: find the place to break again"
-        changed.write_text(text.replace(before, after), "utf-8")
-        path = ":".join(str(tmp_path / "broken" / folder) for folder in _PACKAGES)
-        wiring = Wiring(environment=[f"PYTHONPATH={path}"])
-        scenario = Scenario(make_chain(tmp_path / "chain", flush=flush, store=store, wiring=wiring))
+        broken = copied(tmp_path / "broken", [*_PACKAGES])
+        change(broken / file, before, after)
+        chain = make_chain(
+            tmp_path / "chain",
+            flush=flush,
+            store=store,
+            wiring=wired_to(broken, environment),
+            changes=changes,
+            faults=faults,
+        )
+        scenario = Scenario(chain)
         scenarios.append(scenario)
         scenario.start()
         return scenario
@@ -103,8 +142,9 @@ def test_readings_that_are_not_journaled_each_second_are_a_loss(begin: Begin) ->
 
 def test_a_gap_that_is_not_declared_is_a_loss(begin: Begin) -> None:
     scenario = begin(
-        "agent/edgeagg_agent/poller.py",
-        "            self._declare(group, last_due_ms + period_ms, slots, Quality.STOPPED)\n",
+        "agent/edgeagg_agent/books.py",
+        "        declare(recorder, group, last_due_ms + period_ms, slots, period_ms,"
+        " Quality.STOPPED)\n",
         "",
         flush="10s",
     )
@@ -112,6 +152,18 @@ def test_a_gap_that_is_not_declared_is_a_loss(begin: Begin) -> None:
     verdict = scenario.finish()
     assert verdict.lost > 0, verdict
     assert any("slots from" in note for note in verdict.notes), verdict
+
+
+def test_a_request_that_is_no_read_is_heard(begin: Begin) -> None:
+    scenario = begin(
+        "agent/edgeagg_agent/protocol/modbus.py",
+        'struct.pack(">BBHH", request.unit, request.function, request.start, request.count)',
+        'struct.pack(">BBHH", request.unit, 6 if request.unit == 2 else request.function,'
+        " request.start, request.count)",
+    )
+    scenario.run(4)
+    verdict = scenario.finish()
+    assert any("requests on line building were no reads" in note for note in verdict.notes), verdict
 
 
 def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
@@ -130,13 +182,82 @@ def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
 
 def test_a_register_read_with_a_bit_flipped_is_a_wrong_value(begin: Begin) -> None:
     scenario = begin(
-        "agent/edgeagg_agent/poller.py",
-        "            registers[block.function, block.start + offset] = word\n",
-        "            registers[block.function, block.start + offset] = word ^ 1\n",
+        "agent/edgeagg_agent/reader.py",
+        "(a.payload if isinstance(a, Answer) else a for a in answers)",
+        "(bytes(b ^ 1 for b in a.payload) if isinstance(a, Answer) else a for a in answers)",
     )
     scenario.run(4)
     verdict = scenario.finish()
     assert verdict.wrong > 0, verdict
+
+
+def test_a_checksum_that_is_not_checked_is_a_wrong_value(begin: Begin) -> None:
+    scenario = begin(
+        "agent/edgeagg_agent/protocol/modbus.py",
+        "    return crc16(frame[:-2]) == frame[-2] | frame[-1] << 8\n",
+        "    return True\n",
+        changes=ALIKE_CHANGES,
+        faults=REPLY_FAULTS,
+    )
+    scenario.run(8)
+    verdict = scenario.finish()
+    assert verdict.wrong > 0, verdict
+
+
+def test_a_reply_of_another_meter_that_is_taken_is_a_wrong_value(begin: Begin) -> None:
+    scenario = begin(
+        "agent/edgeagg_agent/protocol/modbus.py",
+        '    """Return begin, end and bytes of the first valid reply behind `after_echo`."""\n',
+        "    length = rtu_reply_length(request)\n"
+        "    for start in range(after_echo, len(buffer) - length + 1):\n"
+        "        frame = bytes(buffer[start : start + length])\n"
+        "        if _crc_is_good(frame):\n"
+        "            return start, start + length, frame\n",
+        changes=ALIKE_CHANGES,
+        faults=REPLY_FAULTS,
+    )
+    scenario.run(25)
+    verdict = scenario.finish()
+    assert verdict.wrong > 0, verdict
+    assert any("wrong: compressor" in note for note in verdict.notes), verdict
+
+
+@pytest.fixture(scope="module")
+def shifted_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a core whose windows begin half a period late in a totaliser's course."""
+    directory = copied(tmp_path_factory.mktemp("core"), ["aggregator-rs"])
+    change(
+        directory / "aggregator-rs/src/window.rs",
+        "cell.opening = cell.opening.or_else(|| self.at(start_ms));",
+        "cell.opening = cell.opening.or_else(|| self.at(start_ms + bridge_ms / 6));",
+    )
+    # the set-up of the checkout has fetched every crate that this needs
+    build = ". tools/rust-env.sh && exec cargo build --quiet --offline --locked --features python"
+    subprocess.run(
+        [*("bash", "-c"), f"{build} --manifest-path {directory}/aggregator-rs/Cargo.toml"],
+        cwd=CHECKOUT,
+        env={**os.environ, "CARGO_TARGET_DIR": str(directory / "target")},
+        check=True,
+    )
+    (library,) = (directory / "target/debug").glob("libedgeagg_core.so")
+    return library
+
+
+def test_a_window_whose_interpolation_is_shifted_is_a_wrong_value(
+    tmp_path: Path, shifted_core: Path
+) -> None:
+    broken = copied(tmp_path / "broken", [*_PACKAGES])
+    (installed,) = (broken / "python/edgeagg").glob("_core*.so")
+    shutil.copyfile(shifted_core, installed)
+    scenario = Scenario(make_chain(tmp_path / "chain", wiring=wired_to(broken)))
+    try:
+        scenario.start()
+        scenario.wait_for_windows()
+        verdict = scenario.finish()
+    finally:
+        scenario.chain.kill()
+    assert verdict.wrong > 0, verdict
+    assert all(" ms from " in note for note in verdict.notes), verdict
 
 
 _NO_SYNC = """
@@ -145,19 +266,41 @@ int fdatasync(int fd) { return 0; }
 """
 
 
-@pytest.mark.skipif(bool(NO_POWER_CUT), reason=NO_POWER_CUT)
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to make fsync do nothing")
-def test_a_disk_that_is_never_synced_is_a_loss(tmp_path: Path) -> None:
+@pytest.fixture
+def no_sync(tmp_path: Path) -> Wiring:
+    """Have agent and receiver run with a C library that syncs nothing."""
     source, library = tmp_path / "no_sync.c", tmp_path / "no_sync.so"
     source.write_text(_NO_SYNC, "utf-8")
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
-    wiring = Wiring(environment=[f"LD_PRELOAD={library}"])
-    scenario = Scenario(make_chain(tmp_path / "chain", wiring=wiring))
-    with PowerCutDisk(scenario.chain.directory / "agent").mounted() as disk:
+    return Wiring(environment=[f"LD_PRELOAD={library}"])
+
+
+@pytest.mark.skipif(bool(NO_POWER_CUT or NO_COMPILER), reason=NO_POWER_CUT or NO_COMPILER)
+@pytest.mark.parametrize("of", ["agent", "receiver"])
+def test_a_disk_that_is_never_synced_is_a_loss(tmp_path: Path, no_sync: Wiring, of: str) -> None:
+    state = {"agent": tmp_path / "chain" / "agent", "receiver": tmp_path / "platform"}[of]
+    store = f"sqlite:///{tmp_path}/platform/platform.db"
+    (tmp_path / "platform").mkdir()
+    with PowerCutDisk(state).mounted() as disk:
+        scenario = Scenario(make_chain(tmp_path / "chain", store=store, wiring=no_sync))
         try:
             scenario.start()
-            power_cut(scenario, disk, times=1)
+            power_cut(scenario, disk, of=of, times=1)
             verdict = scenario.finish()
             assert verdict.lost > 0, verdict
         finally:
             scenario.chain.kill()
+
+
+@pytest.mark.skipif(bool(NO_COMPILER), reason=NO_COMPILER)
+def test_a_platform_that_does_not_wait_for_its_disk_sends_receipts_while_it_is_stuck(
+    tmp_path: Path, begin: Begin
+) -> None:
+    stuck = StuckDisk(tmp_path, "platform.db")
+    scenario = begin(
+        "python/edgeagg/receiver/sqlite.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = OFF",
+        environment=stuck.environment,
+    )
+    assert disk_stuck(scenario, stuck, seconds=7) > 0

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tty
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -21,12 +22,13 @@ from random import Random
 import pytest
 
 from edgeagg.errors import LinkError, RefusedError
-from edgeagg_agent.bus import Bus, ReadRequest
+from edgeagg_agent.bus import Answer, Bus, LineSettings, ReadRequest
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.tcp import TcpBus
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.poller import MeterReader
-from edgeagg_agent.profile import load
+from edgeagg_agent.profile import Point, load
+from edgeagg_agent.protocol.modbus import RtuQuestion
+from edgeagg_agent.reader import MeterReader
 from hil_tests.bench import Bench, BenchMeter
 from hil_tests.services.process import LOOPBACK, tied_to_parent
 from hil_tests.tap import Exchange
@@ -94,12 +96,22 @@ async def serving(program: Path, *words: str, image: Image) -> AsyncIterator[Non
 
 @contextlib.contextmanager
 def pty_pair() -> Iterator[tuple[str, str]]:
-    """Join two ptys back to back, as a cable between two ports; yield their names."""
+    """Join two ptys back to back, as a cable between two ports; yield their names.
+
+    What the first sends is overheard: no request but a read may ever be among it.
+    """
+    functions: set[int] = set()
+
+    def forward() -> None:
+        request = os.read(left, 4096)
+        functions.add(request[1])
+        os.write(right, request)
+
     (left, left_end), (right, right_end) = os.openpty(), os.openpty()
     loop = asyncio.get_running_loop()
     for end in (left_end, right_end):
         tty.setraw(end)
-    loop.add_reader(left, lambda: os.write(right, os.read(left, 4096)))
+    loop.add_reader(left, forward)
     loop.add_reader(right, lambda: os.write(left, os.read(right, 4096)))
     try:
         yield os.ttyname(left_end), os.ttyname(right_end)
@@ -108,6 +120,7 @@ def pty_pair() -> Iterator[tuple[str, str]]:
             loop.remove_reader(master)
         for end in (left, left_end, right, right_end):
             os.close(end)
+    assert functions <= {3, 4}
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +136,7 @@ async def bus_to_libmodbus(
             await bus.close()
         return
     with pty_pair() as (ours, theirs):
-        bus = SerialBus(name="foreign", port=ours, baud=BAUD, format="8N1")
+        bus = SerialBus(name="foreign", port=ours)
         async with serving(programs.server, "rtu", theirs, str(BAUD), str(unit), image=image):
             yield bus
             await bus.close()
@@ -135,9 +148,13 @@ def noise_image() -> dict[tuple[int, int], int]:
     return {place: rng.getrandbits(16) for place in places}
 
 
-def words_of(image: Image, request: ReadRequest) -> tuple[int, ...]:
-    first = request.start
-    return tuple(image[request.function, first + n] for n in range(request.count))
+async def _ask(bus: Bus, request: ReadRequest) -> Answer:
+    return await bus.exchange(RtuQuestion(request), LineSettings(BAUD, "8N1"))
+
+
+def bytes_of(image: Image, request: ReadRequest) -> bytes:
+    words = [image[request.function, request.start + n] for n in range(request.count)]
+    return struct.pack(f">{len(words)}H", *words)
 
 
 def recorded_image(transcript: Transcript) -> dict[tuple[int, int], int]:
@@ -168,7 +185,7 @@ async def test_the_agents_bus_reads_from_libmodbus_what_stands_there(
         for function in (3, 4):
             for start, count in ((0, 1), (0, 125), (17, 60), (REGISTERS - 2, 2), (1, 124)):
                 request = ReadRequest(UNIT, function, start, count)
-                assert (await bus.read(request)).words == words_of(image, request)
+                assert (await _ask(bus, request)).payload == bytes_of(image, request)
     assert bus.stats.transactions == 10
     assert bus.stats.bad_frame == bus.stats.no_reply == bus.stats.noise_bytes == 0
 
@@ -180,10 +197,10 @@ async def test_a_refusal_by_libmodbus_is_a_refusal_and_the_next_read_works(
     image = noise_image()
     async with bus_to_libmodbus(kind, libmodbus, free_port, unit=UNIT, image=image) as bus:
         with pytest.raises(RefusedError, match="illegal data address") as caught:
-            await bus.read(ReadRequest(UNIT, 3, REGISTERS - 1, 2))
+            await _ask(bus, ReadRequest(UNIT, 3, REGISTERS - 1, 2))
         assert caught.value.code == 2
         request = ReadRequest(UNIT, 3, 0, 10)
-        assert (await bus.read(request)).words == words_of(image, request)
+        assert (await _ask(bus, request)).payload == bytes_of(image, request)
 
 
 async def test_libmodbus_is_read_again_after_a_request_to_a_unit_that_is_not_there(
@@ -193,11 +210,11 @@ async def test_libmodbus_is_read_again_after_a_request_to_a_unit_that_is_not_the
     request = ReadRequest(UNIT, 4, 0, 10)
     async with bus_to_libmodbus("rtu", libmodbus, free_port, unit=UNIT, image=image) as bus:
         with pytest.raises(LinkError, match="no reply"):
-            await bus.read(ReadRequest(UNIT + 1, 3, 0, 10))
+            await _ask(bus, ReadRequest(UNIT + 1, 3, 0, 10))
         # libmodbus takes the next request on the line for the other unit's reply and drops it
         with contextlib.suppress(LinkError):
-            await bus.read(request)
-        assert (await bus.read(request)).words == words_of(image, request)
+            await _ask(bus, request)
+        assert (await _ask(bus, request)).payload == bytes_of(image, request)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "rtu"])
@@ -209,9 +226,11 @@ async def test_a_recorded_meter_served_by_libmodbus_has_the_readings_of_its_tran
     transcript = Transcript.from_text(text, str(file))
     meter = meter_of(transcript, load(transcript.profile, ()))
     image = recorded_image(transcript)
-    async with bus_to_libmodbus(kind, libmodbus, free_port, unit=meter.unit, image=image) as bus:
+    async with bus_to_libmodbus(
+        kind, libmodbus, free_port, unit=meter.address.unit, image=image
+    ) as bus:
         is_model = await identify(meter, bus)
-        scan = await MeterReader(meter, bus, SystemClock()).scan()
+        (scan,) = await MeterReader(meter, bus, SystemClock()).scan()
     assert findings_of(meter, scan, is_model=is_model) == transcript.findings
 
 
@@ -233,8 +252,8 @@ async def test_libmodbus_reads_from_a_simulated_meter_what_the_agent_reads(
 ) -> None:
     bench.hold_time()
     meter = bench.meters[name]
-    config, unit = meter.bus, meter.meter.unit
-    blocks = (*meter.meter.ratio_blocks, *meter.meter.blocks)
+    config, unit = meter.bus, meter.meter.address.unit
+    blocks = (*meter.ratio_blocks, *meter.blocks)
     ours = [await bench.read(meter, b.function, b.start, b.count) for b in blocks]
     await bench.bus(meter).close()
     where = ["tcp", str(config.tcp_port)] if config.host else ["rtu", config.port, str(config.baud)]
@@ -269,7 +288,7 @@ def mbpoll_command(meter: BenchMeter, function: int, register: int) -> list[str]
     else:
         line, where = ["-m", "rtu", "-b", str(config.baud), "-P", "none"], config.port
     kind = f"{'4' if function == 3 else '3'}:float"
-    asked = ["-a", str(meter.meter.unit), "-0", "-r", str(register), "-c", "1", "-t", kind]
+    asked = ["-a", str(meter.meter.address.unit), "-0", "-r", str(register), "-c", "1", "-t", kind]
     return [program, *line, *asked, "-B", "-1", "-o", "2", where]
 
 
@@ -279,10 +298,10 @@ async def test_mbpoll_reads_from_a_simulated_meter_what_the_agent_reads(
 ) -> None:
     bench.hold_time()
     meter = bench.meters[name]
-    point = next(p for p in meter.meter.points if p.name == "voltage_l1")
+    point = next(p for p in meter.meter.points if isinstance(p, Point) and p.name == "voltage_l1")
     command = mbpoll_command(meter, point.function, point.register)
-    scan = await bench.reader(meter).scan()
-    mantissa = scan.values[meter.meter.points.index(point)]
+    (scan,) = await bench.reader(meter).scan()
+    mantissa = scan.decode()[0][meter.meter.points.index(point)]
     assert mantissa is not None
     await bench.bus(meter).close()
     found = re.search(rf"\[{point.register}\]:\s+([0-9.]+)", await output_of(*command))
@@ -308,9 +327,9 @@ async def test_the_agents_bus_reads_from_pymodbustcp_what_stands_there(free_port
         for function in (3, 4):
             for start, count in ((0, 1), (0, 125), (17, 60), (REGISTERS - 2, 2)):
                 request = ReadRequest(UNIT, function, start, count)
-                assert (await bus.read(request)).words == words_of(image, request)
+                assert (await _ask(bus, request)).payload == bytes_of(image, request)
         with pytest.raises(RefusedError, match="illegal data address"):
-            await bus.read(ReadRequest(UNIT, 3, REGISTERS - 1, 2))
+            await _ask(bus, ReadRequest(UNIT, 3, REGISTERS - 1, 2))
     finally:
         await bus.close()
         await asyncio.to_thread(foreign.stop)

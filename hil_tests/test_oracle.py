@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from edgeagg.model import Quality
-from hil_tests.oracle import Run, Span, Truth, Verdict, judge
+from hil_tests.oracle import judge
 from hil_tests.report import table
+from hil_tests.sim.profile import Point
 from hil_tests.sim.site import parse_site
-from hil_tests.stored import Gap, Group, Reading, Stored, StoredPoint
+from hil_tests.stored import (
+    OWN_METER,
+    Gap,
+    Group,
+    Reading,
+    Stored,
+    StoredPoint,
+)
+from hil_tests.truth import Truth
+from hil_tests.verdict import Run, Span, Verdict, Wanted
 
 _BEGIN_MS = 1_764_000_000_000
 _SLOTS = 10
@@ -28,7 +39,10 @@ _SITE = {
         }
     ],
 }
-_POINTS = (StoredPoint("active_power_total", -2), StoredPoint("active_energy_import", -2))
+_POINTS = (
+    StoredPoint("active_power_total", -2),
+    StoredPoint("active_energy_import", -2, "totaliser"),
+)
 _GROUP = Group(1, "m", 1_000, _POINTS)
 _MESSAGES = {(7, 1): b"first", (7, 2): b"second"}
 _RUN = Run(
@@ -46,12 +60,14 @@ def truth() -> Truth:
 @pytest.fixture
 def stored(truth: Truth) -> Stored:
     """Return what a faultless run leaves."""
-    meter = truth.meters["m"]
     readings = []
     for slot in range(_SLOTS):
         due_ms = _BEGIN_MS + slot * 1_000
         mantissas = tuple(
-            round(meter.value(truth.point("m", point.name), due_ms + 50) * 10**-point.exponent)
+            round(
+                truth.modbus["m"].value(register(truth, point.name), due_ms + 50)
+                * 10**-point.exponent
+            )
             for point in _POINTS
         )
         readings.append(Reading(due_ms, due_ms + 50, mantissas))
@@ -59,6 +75,12 @@ def stored(truth: Truth) -> Stored:
         identity: hashlib.sha256(message).digest() for identity, message in _MESSAGES.items()
     }
     return Stored((_GROUP,), {_GROUP: readings}, {}, digests, 0)
+
+
+def register(truth: Truth, name: str) -> Point:
+    point = truth.point("m", name)
+    assert isinstance(point, Point)
+    return point
 
 
 def verdict_on(stored: Stored, truth: Truth, run: Run = _RUN) -> Verdict:
@@ -135,6 +157,89 @@ def test_a_slot_under_two_groups_of_one_meter_is_doubled(stored: Stored, truth: 
     assert verdict_on(both, truth).doubled == 2
 
 
+def test_groups_of_one_meter_with_other_points_are_judged_each_for_itself(
+    stored: Stored, truth: Truth
+) -> None:
+    power, energy = _POINTS
+    slow = Group(2, "m", 5_000, (power,))
+    fast = Group(3, "m", 1_000, (energy,))
+    rows = stored.readings[_GROUP]
+    both = replace(
+        stored,
+        groups=(slow, fast),
+        readings={
+            slow: [replace(one, mantissas=one.mantissas[:1]) for one in rows[::5]],
+            fast: [replace(one, mantissas=one.mantissas[1:]) for one in rows],
+        },
+    )
+    assert verdict_on(both, truth) == Verdict(due=12, values=12)
+    del both.readings[fast][4]
+    assert verdict_on(both, truth).lost == 1
+
+
+def test_the_gateways_own_points_are_counted_and_always_there(stored: Stored, truth: Truth) -> None:
+    own = Group(2, OWN_METER, 1_000, (StoredPoint("bus_lateness", -3),))
+    both = replace(stored, groups=(_GROUP, own))
+    both.readings[own] = [Reading(one.due_ms, one.at_ms, (7,)) for one in stored.readings[_GROUP]]
+    assert verdict_on(both, truth) == Verdict(due=30, values=30)
+    both.readings[own][4] = replace(both.readings[own][4], mantissas=(None,))
+    assert verdict_on(both, truth).lost == 1
+    del both.readings[own][4]
+    assert verdict_on(both, truth).lost == 1
+
+
+def test_points_of_which_nothing_came_are_lost_once_they_were_due(
+    stored: Stored, truth: Truth
+) -> None:
+    wanted = Wanted(OWN_METER, 5_000, ("bus_lateness",))
+    assert verdict_on(stored, truth, replace(_RUN, wanted=[wanted])).holds, "not due for sure"
+    often = replace(wanted, period_ms=1_000)
+    verdict = verdict_on(stored, truth, replace(_RUN, wanted=[often]))
+    assert verdict.notes == ["lost 1: nothing came of 1 points of meter gateway"]
+
+
+_ADDRESSED = {
+    "name": "bus",
+    "link": "none",
+    "baud": 2400,
+    "format": "8E1",
+    "meter": [
+        {"name": "e", "protocol": "dlt645-2007", "address": "001210174069", "load": "base"},
+        {"name": "w", "protocol": "cjt188", "address": "00000000000020", "load": "base"},
+        {
+            "name": "h",
+            "protocol": "cjt188",
+            "address": "00000000000021",
+            "medium": "heat",
+            "load": "base",
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("meter", "name", "unit"),
+    [
+        ("e", "active_energy_import", 1),
+        ("e", "active_power_total", 1_000),
+        ("w", "volume_total", 1),
+        ("h", "heat_energy_total", 1),
+        ("h", "heat_power", 1_000),
+        ("h", "supply_temperature", 1),
+    ],
+)
+def test_what_an_addressed_meter_answered_fits_its_truth_and_three_steps_more_do_not(
+    meter: str, name: str, unit: int
+) -> None:
+    truth = Truth(parse_site(_SITE | {"line": [_ADDRESSED]}, where="here"))
+    point, at_ms = truth.point(meter, name), _BEGIN_MS + 3_600_000
+    had = truth.addressed[meter].shown(name, at_ms)
+    assert truth.fits(meter, point, had, at_ms=at_ms, blur_ms=0)
+    assert had > 0
+    off = had + 3 * unit * Fraction(1, 100)
+    assert not truth.fits(meter, point, off, at_ms=at_ms, blur_ms=0)
+
+
 @pytest.mark.parametrize("kept", [slice(4, None), slice(None, 6)])
 def test_a_meter_that_begins_late_or_ends_early_is_lost(
     stored: Stored, truth: Truth, kept: slice
@@ -173,17 +278,36 @@ def test_a_receipt_before_its_commit_is_lost(stored: Stored, truth: Truth) -> No
 
 
 def test_a_totaliser_fits_only_near_its_time(truth: Truth) -> None:
-    point = truth.point("m", "active_energy_import")
+    point = register(truth, "active_energy_import")
     at_ms = _BEGIN_MS + 3_600_000
-    had = truth.meters["m"].value(point, at_ms)
+    had = truth.modbus["m"].value(point, at_ms)
     assert truth.fits("m", point, had, at_ms=at_ms, blur_ms=1_000)
     assert not truth.fits("m", point, had + Fraction(1), at_ms=at_ms, blur_ms=1_000)
 
 
+def test_a_meter_after_a_brown_out_is_taken_at_what_it_shows() -> None:
+    fault = {"kind": "brown_out", "meter": "m", "from_s": 100.25, "for_s": 5, "saved_every_s": 60}
+    truth = Truth(parse_site(_SITE | {"fault": [fault]}, where="here"))
+    meter, point = truth.modbus["m"], register(truth, "active_energy_import")
+    at_ms = _BEGIN_MS + 105_300
+    words = meter.read(function=4, address=0x48, count=2, t_ms=at_ms)
+    assert words is not None
+    (shown,) = struct.unpack(">f", struct.pack(">2H", *words))
+    assert truth.fits("m", point, Fraction(shown), at_ms=at_ms, blur_ms=1_000)
+    counted = meter.value(point, at_ms)
+    assert counted - Fraction(shown) > Fraction(1, 10), "forty seconds were not saved"
+    assert not truth.fits("m", point, counted, at_ms=at_ms + 2_000, blur_ms=1_000)
+    # the fall lies between two full seconds, and the lowest value of all right behind it
+    lowest = truth.shown("m", point, _BEGIN_MS + 105_250)
+    assert truth.fits("m", point, lowest, at_ms=at_ms + 500, blur_ms=600)
+
+
 def test_the_table_names_what_is_wrong() -> None:
-    row = {"name": "a", "due": 1234, "values": 1, "reasons": 2, "missed": 3, "wrong": 0}
-    row |= {"lost": 5, "doubled": 0, "notes": ["lost 5: here"], "remark": "hello"}
+    row = {"name": "a", "due": 1234, "values": 1, "reasons": 2, "missed": 3, "energies": 4}
+    row |= {"wrong": 0, "lost": 5, "doubled": 0, "notes": ["lost 5: here"], "remark": "hello"}
     lines = table([row])
-    assert lines[0].startswith("scenario  readings due  values  reasons  missed  wrong values")
-    assert lines[1].split() == ["a", "1,234", "1", "2", "3", "0", "5", "0"]
+    assert lines[0].startswith(
+        "scenario  readings due  values  reasons  missed  energies  wrong values"
+    )
+    assert lines[1].split() == ["a", "1,234", "1", "2", "3", "4", "0", "5", "0"]
     assert lines[2:] == ["a: hello", "a: lost 5: here"]

@@ -43,7 +43,14 @@ def _echo(connection: socket.socket) -> None:
 
 
 def call(proxy: Proxy) -> socket.socket:
-    return socket.create_connection((LOOPBACK, proxy.port), timeout=0.3)
+    return socket.create_connection((LOOPBACK, proxy.port), timeout=10)
+
+
+def assert_silent(connection: socket.socket) -> None:
+    """Check that nothing comes; a machine under load can only make that easier."""
+    connection.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
 
 
 def received(connection: socket.socket, count: int) -> bytes:
@@ -56,7 +63,6 @@ def received(connection: socket.socket, count: int) -> bytes:
 def test_bytes_pass_unchanged_and_in_order(echo_port: int) -> None:
     sent = Random(1).randbytes(50_000)
     with Proxy(echo_port).running() as proxy, call(proxy) as connection:
-        connection.settimeout(5)
         connection.sendall(sent)
         assert received(connection, len(sent)) == sent
 
@@ -67,7 +73,7 @@ def test_latency_is_paid_each_way(echo_port: int) -> None:
         begun_s = time.monotonic()
         connection.sendall(b"x")
         assert received(connection, 1) == b"x"
-        assert 0.2 <= time.monotonic() - begun_s < 0.3
+        assert time.monotonic() - begun_s >= 0.2
 
 
 def test_a_half_open_connection_says_nothing_and_a_new_one_works_after_healing(
@@ -78,14 +84,12 @@ def test_a_half_open_connection_says_nothing_and_a_new_one_works_after_healing(
         assert received(old, 1) == b"a"
         proxy.half_open()
         old.sendall(b"b")
-        with pytest.raises(TimeoutError):
-            old.recv(1)
+        assert_silent(old)
         proxy.heal()
         with call(proxy) as new:
             new.sendall(b"c")
             assert received(new, 1) == b"c"
-        with pytest.raises(TimeoutError):
-            old.recv(1)
+        assert_silent(old)
 
 
 def test_a_cut_ends_every_connection(echo_port: int) -> None:

@@ -165,11 +165,58 @@ def test_ports_of_the_agents_file_stand_where_it_says_without_a_folder(agent_sit
     assert roof.tcp == 10_502  # 502 is for root only
 
 
+def test_a_bus_of_the_agents_file_may_be_a_serial_server_or_ascii(agent_site: Path) -> None:
+    text = agent_site.read_text()
+    for key, port in (("127.0.0.1:15555", 15_555), ("127.0.0.1:777", 10_777), ("127.0.0.1", 4001)):
+        server = text.replace('port = "/dev/rs485/bus1"', f'rtu_tcp = "{key}"')
+        agent_site.write_text(server)
+        bus1 = load_agent_site(agent_site).lines[0]
+        assert (bus1.link, bus1.tcp, bus1.rtu_tcp, bus1.baud) == (None, None, port, 19_200)
+    ascii_mode = text.replace('port = "/dev/rs485/bus1"', 'port = "x"\nmode = "ascii"')
+    agent_site.write_text(ascii_mode)
+    assert [line.ascii_mode for line in load_agent_site(agent_site).lines] == [True, False]
+
+
+def test_meters_of_the_agents_file_may_have_addresses(agent_site: Path) -> None:
+    feeder = """
+[[bus.meter]]
+name = "feeder"
+profile = "dlt645-2007-generic"
+address = "001210174069"
+baud = 2400
+format = "8E1"
+tier = 3
+[[bus]]
+name = "roof"
+"""
+    text = agent_site.read_text()
+    agent_site.write_text(text.replace('[[bus]]\nname = "roof"\n', feeder.lstrip("\n")))
+    meter = agent_meters(agent_site)["feeder"]
+    assert meter.plate is not None
+    assert (meter.plate.protocol, meter.plate.address) == ("dlt645-2007", "001210174069")
+    assert (meter.baud, meter.format, meter.unit, meter.profile) == (2400, "8E1", 0, "")
+
+
+@pytest.mark.parametrize(("key", "medium"), [("", "water"), ("type = 0x11", "hot-water")])
+def test_a_cjt188_meter_of_the_agents_file_has_the_type_that_it_says(
+    agent_site: Path, key: str, medium: str
+) -> None:
+    tap = f'[[bus.meter]]\nname = "tap"\nprofile = "cjt188-generic"\n{key}\ntier = 3\n'
+    tap += 'address = "00000000000020"\nbaud = 2400\nformat = "8E1"\n'
+    text = agent_site.read_text()
+    agent_site.write_text(
+        text.replace('[[bus]]\nname = "roof"\n', f'{tap}[[bus]]\nname = "roof"\n')
+    )
+    plate = agent_meters(agent_site)["tap"].plate
+    assert plate is not None
+    assert plate.medium == medium
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("[[bus", "[[lines", '"bus" is missing'),
-        ('port = "/dev/rs485/bus1"', "", 'bus (bus1): either "port" or "tcp" expected'),
+        ('port = "/dev/rs485/bus1"', "", 'bus (bus1): one of "port", "tcp" and "rtu_tcp" expected'),
         ("unit = 2", "unit = 1", "unit 1 is used twice"),
         ("192.168.1.20:", "192.168.1.20:x", "HOST or HOST:PORT expected"),
         ("unit = 1", 'unit = "1"', "int expected"),

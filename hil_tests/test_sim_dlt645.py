@@ -33,7 +33,7 @@ from hil_tests.dlt645_asking import (
 from hil_tests.sim.dlt645 import Dlt645Meter, Generation, Habits
 from hil_tests.sim.dlt645_items import Identity, Readings
 from hil_tests.sim.line import Direction, Line
-from hil_tests.sim.mixed import MixedLine, is_read
+from hil_tests.sim.mixed import answering, is_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -246,7 +246,7 @@ async def test_meter_answers_on_a_line_at_its_wire_time(tmp_path: Path) -> None:
         format="8E1",
         turnaround_ms=(20, 20),
         rng=Random(1),
-        answer=MixedLine([make_meter(preamble=4)], now_ms=lambda: 0).answer,
+        answer=answering(make_meter(preamble=4), lambda: 0),
     )
     request = b"\xfe" * 4 + wrapped(WIRE_ADDRESS, 0x11, b"\x00\x00\x01\x00")
     with line:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -18,14 +17,13 @@ from hil_tests.sim.errors import SimError
 from hil_tests.sim.loads import Series, Week
 from hil_tests.sim.meters import SimMeter
 from hil_tests.sim.ports import LOOPBACK
-from hil_tests.sim.profile import load_profile, parse_profile
+from hil_tests.sim.profile import parse_profile
 from hil_tests.sim.registers import crc16, encode, encode_float, encode_integer
 from hil_tests.sim.servers import RtuServer, TcpServer
 from hil_tests.sim.site import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from pathlib import Path
 
 START_MS = 1_764_000_000_000
 AGENT_PROFILES = CHECKOUT / "agent/edgeagg_agent/profiles"
@@ -288,25 +286,6 @@ def test_a_sunspec_meter_carries_its_model_headers() -> None:
     assert read(40004, 4) == [0x6564, 0x6765, 0x6167, 0x6700]  # "edgeagg"
     assert read(40070, 2) == [213, 124]
     assert read(40196, 2) == [0xFFFF, 0]
-
-
-@pytest.mark.parametrize("path", sorted(AGENT_PROFILES.glob("*.toml")), ids=lambda path: path.stem)
-def test_a_shipped_profile_can_be_played_and_is_recognised(path: Path) -> None:
-    profile = load_profile(path.stem, path.parent)
-    meter = SimMeter(name="m", unit=1, profile=profile, ratios={}, supply=constant_supply())
-    assert meter.unknown_points == ()
-    for check in tomllib.loads(path.read_text())["identify"]:
-        datatype = {"u16": Types.UINT16, "u32": Types.UINT32, "f32": Types.FLOAT32}[check["type"]]
-        words = meter.read(
-            function=check["function"],
-            address=check["register"],
-            count=datatype.value[1],
-            t_ms=START_MS,
-        )
-        assert words is not None
-        raw = ModbusClientMixin.convert_from_registers(words, datatype)
-        assert isinstance(raw, int | float)
-        assert check["min"] <= raw <= check["max"]
 
 
 async def test_all_registers_of_a_read_are_of_one_instant() -> None:

@@ -31,9 +31,10 @@ from hil_tests.sim.electrical import Node, Supply
 from hil_tests.sim.line import Line, Options
 from hil_tests.sim.loads import LOADS, UJ_PER_KWH, Week, make_load
 from hil_tests.sim.meters import SimMeter
-from hil_tests.sim.mixed import MixedLine, is_read
+from hil_tests.sim.mixed import Meter, MixedLine, Seat, answering, is_read
 from hil_tests.sim.profile import parse_profile
 from hil_tests.sim.servers import RtuServer
+from hil_tests.sim.voices import Heard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +78,15 @@ def water_meter() -> Cjt188Meter:
     return Cjt188Meter(meter_type=0x10, address="00000000000012", readings=lambda _now_ms: readings)
 
 
+def seats(*meters: Meter) -> list[Seat]:
+    return [Seat(answering(meter, lambda: START_MS)) for meter in meters]
+
+
+async def only_reply(line: MixedLine, request: bytes) -> bytes:
+    (voice,) = await line.hear(Heard(request, 9600))
+    return voice.data
+
+
 async def modbus_meters(frame: bytes) -> bytes:
     return b"modbus" if frame == READ else b""
 
@@ -102,11 +112,11 @@ def supply() -> Supply:
 
 
 async def test_each_protocol_is_answered_by_its_own_meter_alone() -> None:
-    line = MixedLine([electricity_meter(), water_meter()], now_ms=lambda: 0, rtu=modbus_meters)
-    assert dlt645.parse(await line.answer(ELECTRICITY)) is not None
-    assert cjt188.parse(await line.answer(WATER)) is not None
-    assert await line.answer(READ) == b"modbus"
-    assert await line.answer(b"\xfe\xfe") == b""
+    line = MixedLine([*seats(electricity_meter(), water_meter()), Seat(modbus_meters)])
+    assert dlt645.parse(await only_reply(line, ELECTRICITY)) is not None
+    assert cjt188.parse(await only_reply(line, WATER)) is not None
+    assert await only_reply(line, READ) == b"modbus"
+    assert await line.hear(Heard(b"\xfe\xfe", 9600)) == []
     assert line.contentions == 0
 
 
@@ -120,7 +130,7 @@ async def test_three_protocols_take_turns_on_one_pty(tmp_path: Path, supply: Sup
     )
     meters: list[Dlt645Meter | Cjt188Meter] = [electricity_meter(), water_meter()]
     async with RtuServer([modbus_meter], now_ms=lambda: START_MS) as rtu:
-        mixed = MixedLine(meters, now_ms=lambda: START_MS, rtu=rtu.answer)
+        mixed = MixedLine([*seats(*meters), Seat(rtu.answer)])
         line = Line(
             "bus1",
             tmp_path / "bus1",
@@ -128,7 +138,7 @@ async def test_three_protocols_take_turns_on_one_pty(tmp_path: Path, supply: Sup
             format="8E1",
             turnaround_ms=(5, 5),
             rng=Random(1),
-            answer=mixed.answer,
+            answer=mixed,
             options=Options(is_read=is_read),
         )
         with line:
@@ -156,25 +166,27 @@ async def exchange(line: Line, port: int, request: bytes) -> bytes:
     return os.read(port, 256)
 
 
-async def test_two_meters_that_answer_at_once_spoil_the_frame() -> None:
+async def test_all_meters_with_one_address_answer() -> None:
     meters = [electricity_meter(), electricity_meter(kwh="777.77")]
-    line = MixedLine(meters, now_ms=lambda: 0)
-    reply = await line.answer(ELECTRICITY)
+    line = MixedLine(seats(*meters))
+    voices = await line.hear(Heard(ELECTRICITY, 9600))
+    assert [voice.data for voice in voices] == [meter.answer(ELECTRICITY, 0) for meter in meters]
     assert line.contentions == 1
-    assert len(reply) == len(meters[0].answer(ELECTRICITY, 0))
-    assert dlt645.parse(reply) is None
 
 
-async def test_dominant_bits_of_two_replies_win() -> None:
-    class Loud:
-        def __init__(self, reply: bytes) -> None:
-            self.reply = reply
-
-        def answer(self, _request: bytes, _now_ms: int) -> bytes:
-            return self.reply
-
-    line = MixedLine([Loud(b"\x0f\xf0"), Loud(b"\x35\x3f\x77")], now_ms=lambda: 0)
-    assert await line.answer(b"") == b"\x05\x30\x77"
+async def test_a_meter_hears_its_own_baud_rate_only() -> None:
+    line = MixedLine(
+        [
+            Seat(answering(electricity_meter(), lambda: 0), name="slow", baud=2400),
+            Seat(answering(electricity_meter(), lambda: 0), name="fast", baud=9600),
+            Seat(answering(electricity_meter(), lambda: 0), name="any"),
+        ]
+    )
+    names = {
+        baud: [voice.meter for voice in await line.hear(Heard(ELECTRICITY, baud))]
+        for baud in (2400, 9600, 19200)
+    }
+    assert names == {2400: ["slow", "any"], 9600: ["fast", "any"], 19200: ["any"]}
 
 
 @pytest.mark.parametrize(

@@ -196,5 +196,8 @@ async def test_the_command_says_where_meters_are_and_stops_on_sigterm(site_file:
         assert "  note: pv reads 0 for temperature_1" in rows
         assert link.is_symlink()
         process.send_signal(signal.SIGTERM)
+        summary = (await process.stdout.read()).decode()
         assert await process.wait() == 0
+    zeros = "0 frames, at most 0 us late, 0 collisions, 0 gaps too short, 0 writes"
+    assert summary == f"bus1  {zeros}\nroof  tcp, 0 writes\n"
     assert not link.is_symlink()

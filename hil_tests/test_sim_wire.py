@@ -119,7 +119,7 @@ def test_a_master_measures_the_wire_time_within_one_percent(tmp_path: Path, kind
     # The log states when bytes are due; only the master's own clock tells when they came.
     request, reply = (ASCII_READ, ASCII_REPLY) if kind == "ascii" else (READ, REPLY)
 
-    async def measured_ms() -> list[float]:
+    async def measured_ms() -> tuple[list[float], float]:
         with (
             pty_line(tmp_path)
             if kind == "pty"
@@ -130,14 +130,15 @@ def test_a_master_measures_the_wire_time_within_one_percent(tmp_path: Path, kind
             times_ms = [await round_trip_ms(where, request, reply) for _ in range(4)]
             task.cancel()
             await asyncio.wait([task])
-            return times_ms
+            return times_ms, line.late_us_max / 1000
 
     with asyncio.Runner(loop_factory=precise_loop) as runner:
-        times_ms = runner.run(measured_ms())
+        times_ms, late_ms = runner.run(measured_ms())
     silence_ms = 0 if kind == "ascii" else 3.5 * 11 / 4800 * 1000
     expected_ms = (len(request) + len(reply)) * 11 / 4800 * 1000 + silence_ms + 20
-    assert min(times_ms) >= expected_ms - 0.001
-    assert min(times_ms) <= expected_ms * 1.01  # the best: the rest is the scheduler's
+    assert min(times_ms) >= expected_ms * 0.99
+    # The best: the rest is the scheduler's, and what the line knows of it is not its own error.
+    assert min(times_ms) <= expected_ms * 1.01 + late_ms
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
@@ -208,22 +209,22 @@ async def test_an_ascii_frame_may_come_with_pauses_up_to_a_second() -> None:
 
 
 async def test_a_late_reply_comes_as_if_in_answer_to_the_next_request(tmp_path: Path) -> None:
-    line = faulty_line(tmp_path, fault("late", ms=200, every=2), baud=115200, turnaround_ms=60)
+    line = faulty_line(tmp_path, fault("late", ms=200, every=2), baud=115200, turnaround_ms=150)
     async with serving(line) as master:
         master.write(READ)
         await master.read(9)  # the first one is not late
         await asyncio.sleep(0.01)
         master.write(READ)  # its reply is late by 200 ms
-        await asyncio.sleep(0.23)
-        written_s = master.write(READ)  # its own reply will start 62 ms later
+        await asyncio.sleep(0.25)
+        written_s = master.write(READ)  # its own reply will start 152 ms later
         await master.read(9)
         late_s = master.pieces[0][0] - written_s
         await master.read(9)
-    assert late_s < 0.06
+    assert late_s < 0.15
     _, _, second, third, late, own = line.log
     assert [second.direction, third.direction] == [Direction.REQUEST] * 2
     assert late.data == own.data == Rtu().wrap(BODY)
-    expected_ms = line.pace.silence_s * 1000 + 60 + 200
+    expected_ms = line.pace.silence_s * 1000 + 150 + 200
     assert (late.start_us - second.end_us) / 1000 == pytest.approx(expected_ms, rel=0.01)
 
 
@@ -263,15 +264,15 @@ async def test_an_echo_comes_as_the_request_goes_over_the_wire(tmp_path: Path) -
 
 
 async def test_an_unplugged_line_vanishes_and_comes_back(tmp_path: Path) -> None:
-    line = faulty_line(tmp_path, fault("unplug", from_s=0.05, for_s=0.1))
+    line = faulty_line(tmp_path, fault("unplug", from_s=0.15, for_s=0.2))
     async with serving(line) as master:
         master.write(READ)
         assert await master.read(9) == Rtu().wrap(BODY)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.15)
         assert not line.link.is_symlink()
         with pytest.raises(OSError, match="Input/output error"):
             master.write(READ)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
         assert line.link.is_symlink()
         again = Master(line.link)
         again.write(READ)

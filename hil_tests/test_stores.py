@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeagg import content
+from edgeagg.balance import Energy
+from edgeagg.batch import MESSAGE_BYTES_MAX, Batch, BatchKind
 from edgeagg.errors import StoreError
-from edgeagg.model import Group, Kind, PointInfo
+from edgeagg.model import Group, Kind, PointInfo, Quality
+from edgeagg.receiver import sqlite_queries
 from edgeagg.receiver.store import (
+    Bound,
     Delivery,
     Outcome,
     Progress,
+    Quarantined,
+    Register,
     SlotCount,
     Store,
-    StoredRow,
     StreamStatus,
     open_store,
 )
@@ -31,10 +37,12 @@ from hil_tests.deliveries import (
     GATEWAY,
     INCOMER,
     OTHER_GATEWAY,
+    PV,
     VOLTAGE,
     Engine,
     catalogue_of,
     data_of,
+    deliver,
     lost,
     postgres_engine,
     sqlite_engine,
@@ -57,6 +65,35 @@ async def store(engine: Engine) -> AsyncIterator[Store]:
     await opened.close()
 
 
+IMPORT = "active_energy_import"
+
+
+def rows_of(sequence: int, *found: content.ReadingRow | content.WindowRow) -> Delivery:
+    """Return a delivery with these rows."""
+    readings = tuple(row for row in found if isinstance(row, content.ReadingRow))
+    windows = tuple(row for row in found if isinstance(row, content.WindowRow))
+    rows = content.Content(readings, windows, ())
+    return dataclasses.replace(data_of(sequence), content=rows)
+
+
+def reading(group: Group, at_ms: int, *mantissas: int) -> content.ReadingRow:
+    """Return a row in which all is good."""
+    return content.ReadingRow(group, at_ms, at_ms, mantissas, (0,) * len(mantissas))
+
+
+def window(
+    group: Group, start_ms: int, energies: Sequence[int | None], values: int | None
+) -> content.WindowRow:
+    """Return a window of 10 s with these energies, and as many values of each point."""
+    columns: dict[str, tuple[int | None, ...]] = {
+        field.name: (0,) * len(energies)
+        for field in dataclasses.fields(content.WindowRow)
+        if field.name not in {"group", "length_ms", "start_ms"}
+    }
+    columns |= {"energies": tuple(energies), "values": (values,) * len(energies)}
+    return content.WindowRow(group=group, length_ms=10_000, start_ms=start_ms, **columns)
+
+
 async def answers(store: Store) -> list[object]:
     """Ask the store everything that the receiver and the audit ask it."""
     found: list[object] = [await store.streams(), await store.catalogue(CATALOGUE.hash)]
@@ -69,8 +106,14 @@ async def answers(store: Store) -> list[object]:
             await store.window_count(gateway),
         ]
         for meter in ("incomer", "pv", "nobody"):
-            for second in (-5, 0, 20, 33, 41, 95, 500):
-                found.append(await store.bracket(gateway, meter, EPOCH + 1_000 * second + 2))
+            for point in ("active_energy_import", "voltage_l1"):
+                for second in (-5, 0, 20, 33, 41, 95, 500):
+                    at_ms = EPOCH + 1_000 * second + 2
+                    found.append(await store.bracket(gateway, meter, point, at_ms))
+        for length_ms in (10_000, 900_000):
+            found.append(await store.span(gateway, length_ms))
+            for to_ms in (EPOCH, EPOCH + 70_000, EPOCH + 500_000):
+                found.append(await store.energies(gateway, length_ms, EPOCH, to_ms))
     return found
 
 
@@ -102,7 +145,10 @@ async def test_an_empty_store_answers_that_it_has_nothing(store: Store) -> None:
     assert await store.catalogues(GATEWAY) == []
     assert await store.slots(GATEWAY) == []
     assert await store.window_count(GATEWAY) == 0
-    assert await store.bracket(GATEWAY, "incomer", EPOCH) == (None, None)
+    assert await store.bracket(GATEWAY, "incomer", IMPORT, EPOCH) == (None, None)
+    assert await store.span(GATEWAY, 10_000) is None
+    assert await store.energies(GATEWAY, 10_000, 0, EPOCH) == {}
+    assert await store.quarantined() == Quarantined(0, 0, 0, 0)
     assert await store.commit([]) == []
 
 
@@ -111,8 +157,8 @@ async def test_a_committed_batch_is_counted_slot_by_slot(store: Store) -> None:
     assert await store.commit([catalogue_of(), data]) == [NEW, NEW]
     first_ms, last_ms = EPOCH + 40_000, EPOCH + 59_000
     assert await store.slots(GATEWAY) == [
-        SlotCount(GATEWAY, "incomer", 1_000, 2, first_ms, last_ms, 20, 38, 2, 0),
-        SlotCount(GATEWAY, "pv", 1_000, 1, first_ms, last_ms, 19, 19, 0, 1),
+        SlotCount(GATEWAY, "incomer", 1_000, 2, first_ms, last_ms, 20, 38, 2, 0, has_energy=True),
+        SlotCount(GATEWAY, "pv", 1_000, 1, first_ms, last_ms, 19, 19, 0, 1, has_energy=True),
     ]
     assert await store.window_count(GATEWAY) == 4
     (status,) = await store.streams()
@@ -223,10 +269,6 @@ async def test_values_of_every_size_and_exponent_are_shown(engine: Engine, store
     row = content.ReadingRow(group, EPOCH, EPOCH, mantissas, (0, 0, 0, 0))
     delivery = dataclasses.replace(data_of(2), content=content.Content((row,), (), ()))
     await store.commit([delivery])
-    assert await store.bracket(GATEWAY, "incomer", EPOCH) == (
-        StoredRow(EPOCH, points, mantissas),
-        StoredRow(EPOCH, points, mantissas),
-    )
     values = await engine.rows("SELECT value FROM reading ORDER BY point")
     expected = [-(2**63) / 10**9, (2**63 - 1) / 10**18, float(2**53 + 1), -7_000.0]
     assert sorted(value for (value,) in values) == sorted(expected)
@@ -239,35 +281,173 @@ async def test_a_catalogue_belongs_to_every_gateway_that_sent_it(store: Store) -
     assert await store.catalogue(CATALOGUE.hash) == CATALOGUE
 
 
+async def test_the_newest_catalogue_is_the_one_that_came_last_though_it_came_before(
+    store: Store,
+) -> None:
+    other = dataclasses.replace(CATALOGUE, site="another")
+    body = Batch(GATEWAY, EPOCH, 2, BatchKind.CATALOGUE, other.hash, EPOCH, 0, other.to_bytes())
+    await store.commit([catalogue_of(), deliver(body, other)])
+    assert await store.catalogues(GATEWAY) == [CATALOGUE, other]
+    await store.commit([catalogue_of(sequence=3)])
+    assert await store.catalogues(GATEWAY) == [other, CATALOGUE]
+
+
 async def test_a_group_of_512_points_with_long_names_finds_its_rows(store: Store) -> None:
     # more than any index entry of PostgreSQL can hold
-    points = tuple(PointInfo(f"{n}-" + "表" * 80, "kWh", -2, Kind.GAUGE) for n in range(512))
+    names = [f"{n}-" + "表" * 80 for n in range(511)]
+    points = (*(PointInfo(name, "kWh", -2, Kind.GAUGE) for name in names), ENERGY)
     group = Group("incomer", 1_000, points)
-    rows = tuple(
-        content.ReadingRow(group, due_ms, due_ms, (5,) * 512, (0,) * 512)
-        for due_ms in (EPOCH, EPOCH + 1_000)
-    )
-    for sequence, row in zip((2, 3), rows, strict=True):
-        delivery = dataclasses.replace(data_of(sequence), content=content.Content((row,), (), ()))
-        await store.commit([delivery])
+    for sequence, due_ms in ((2, EPOCH), (3, EPOCH + 1_000)):
+        await store.commit([rows_of(sequence, reading(group, due_ms, *[5] * 512))])
     (count,) = await store.slots(GATEWAY)
     assert (count.points, count.rows, count.values) == (512, 2, 1_024)
-    before, _ = await store.bracket(GATEWAY, "incomer", EPOCH)
-    assert before == StoredRow(EPOCH, points, (5,) * 512)
+    before, _ = await store.bracket(GATEWAY, "incomer", IMPORT, EPOCH)
+    assert before == Register(EPOCH, Fraction(5, 100))
 
 
 async def test_a_meter_whose_points_change_gets_a_new_group(store: Store) -> None:
-    older = content.ReadingRow(INCOMER, EPOCH, EPOCH, (1, 2), (0, 0))
     changed = dataclasses.replace(INCOMER, points=(ENERGY,))
-    newer = content.ReadingRow(changed, EPOCH, EPOCH + 5, (3,), (0,))
-    for sequence, row in ((2, older), (3, newer)):
-        rows = content.Content((row,), (), ())
-        await store.commit([dataclasses.replace(data_of(sequence), content=rows)])
+    await store.commit([rows_of(2, reading(INCOMER, EPOCH, 1, 2))])
+    await store.commit([rows_of(3, reading(changed, EPOCH + 5, 3))])
     assert [count.points for count in await store.slots(GATEWAY)] == [2, 1]
-    assert await store.bracket(GATEWAY, "incomer", EPOCH + 1) == (
-        StoredRow(EPOCH, (VOLTAGE, ENERGY), (1, 2)),
-        StoredRow(EPOCH + 5, (ENERGY,), (3,)),
+    assert await store.bracket(GATEWAY, "incomer", IMPORT, EPOCH + 1) == (
+        Register(EPOCH, Fraction(2, 100)),
+        Register(EPOCH + 5, Fraction(3, 100)),
     )
+
+
+async def test_a_register_is_looked_for_in_groups_that_hold_it_and_rows_that_are_good(
+    store: Store,
+) -> None:
+    gauges = Group("incomer", 100, (VOLTAGE,))
+    sold = PointInfo("active_energy_export", "MWh", -4, Kind.TOTALISER)
+    look_alike = PointInfo("active_energy_import", "kWh", 0, Kind.GAUGE)
+    export = Group("incomer", 1_000, (sold,))
+    await store.commit(
+        [
+            rows_of(
+                2,
+                reading(INCOMER, EPOCH, 2_301, 700),
+                content.ReadingRow(INCOMER, EPOCH + 1_000, EPOCH + 1_000, (None, 720), (1, 0)),
+                reading(INCOMER, EPOCH + 9_000, 2_301, 900),
+                *(reading(gauges, EPOCH + ms, 2_300) for ms in range(0, 9_000, 100)),
+                reading(export, EPOCH + 2_000, 3),
+                reading(Group("incomer", 10, (look_alike,)), EPOCH + 1_500, 1),
+            )
+        ]
+    )
+    assert await store.bracket(GATEWAY, "incomer", IMPORT, EPOCH + 1_500) == (
+        Register(EPOCH, Fraction(7)),
+        Register(EPOCH + 9_000, Fraction(9)),
+    )
+    assert await store.bracket(GATEWAY, "incomer", "active_energy_export", EPOCH + 1_500) == (
+        None,
+        Register(EPOCH + 2_000, Fraction(3, 10)),
+    )
+    assert await store.bracket(GATEWAY, "incomer", "voltage_l1", EPOCH + 1_500) == (None, None)
+    assert [count.has_energy for count in await store.slots(GATEWAY)] == [False, False, True, True]
+
+
+async def test_registers_are_found_through_an_index(engine: Engine, store: Store) -> None:
+    assert await store.streams() == []
+    found = await engine.rows(
+        "SELECT sql FROM sqlite_master WHERE name = 'readings_by_time'"
+        if engine.url.startswith("sqlite")
+        else "SELECT indexdef FROM pg_indexes WHERE indexname = 'readings_by_time'"
+    )
+    ((definition,),) = found
+    assert "(group_id, at_ms)" in definition
+    if engine.url.startswith("sqlite"):
+        plan = await engine.rows(
+            "EXPLAIN QUERY PLAN "
+            + sqlite_queries.BEFORE.replace("?1", "'g'")
+            .replace("?2", "'m'")
+            .replace("?3", "'p'")
+            .replace("?4", "5")
+        )
+        assert any("readings_by_time" in str(step) for step in plan)
+
+
+async def test_energies_are_net_and_by_window(store: Store) -> None:
+    await store.commit([catalogue_of(), data_of(2), data_of(3)])
+    first_ms = EPOCH + 40_000
+    assert await store.span(GATEWAY, 10_000) == (first_ms, first_ms + 40_000)
+    assert await store.span(GATEWAY, 900_000) is None
+    found = await store.energies(GATEWAY, 10_000, EPOCH, EPOCH + 80_000)
+    assert list(found) == ["incomer", "pv"]
+    assert found["incomer"][first_ms] == Energy(Fraction(10), Fraction(1), Quality.GOOD)
+    late = found["incomer"][first_ms + 10_000]
+    assert (late.net_kwh, late.completeness) == (None, Fraction(9, 10))
+    assert late.worst is Quality.NO_REPLY
+    assert len(found["incomer"]) == 4
+    # only what lies in the range as a whole
+    some = await store.energies(GATEWAY, 10_000, first_ms + 1, first_ms + 30_000)
+    assert list(some["incomer"]) == [first_ms + 10_000, first_ms + 20_000]
+    assert await store.energies(OTHER_GATEWAY, 10_000, EPOCH, EPOCH + 80_000) == {}
+    assert await store.energies(GATEWAY, 900_000, EPOCH, EPOCH + 80_000) == {}
+
+
+async def test_meters_of_tier_0_have_no_place_in_the_energies(store: Store) -> None:
+    meters = (CATALOGUE.meters[0], dataclasses.replace(CATALOGUE.meters[1], tier=0))
+    newer = dataclasses.replace(CATALOGUE, meters=meters)
+    body = Batch(GATEWAY, EPOCH, 3, BatchKind.CATALOGUE, newer.hash, EPOCH, 0, newer.to_bytes())
+    await store.commit([catalogue_of(), data_of(2)])
+    both = await store.energies(GATEWAY, 10_000, EPOCH, EPOCH + 80_000)
+    assert list(both) == ["incomer", "pv"]
+    await store.commit([deliver(body, newer)])
+    assert list(await store.energies(GATEWAY, 10_000, EPOCH, EPOCH + 80_000)) == ["incomer"]
+
+
+async def test_the_group_that_knows_more_of_a_window_counts(store: Store) -> None:
+    sold = PointInfo("active_energy_export", "Wh", 0, Kind.TOTALISER)
+    both = Group("incomer", 1_000, (sold, ENERGY))
+    slower = Group("incomer", 5_000, (ENERGY,))
+    apart = Group("incomer", 2_000, (sold,))
+    alone = Group("pv", 1_000, (sold,))
+    await store.commit(
+        [
+            rows_of(
+                2,
+                # the period was changed: the second knows its whole window, the first half of it
+                window(both, EPOCH, (3_000, 700), 5),
+                window(slower, EPOCH, (900,), 2),
+                window(both, EPOCH + 10_000, (None, None), 5),
+                window(slower, EPOCH + 10_000, (800,), 1),
+                window(slower, EPOCH + 20_000, (600,), 2),
+                window(apart, EPOCH + 20_000, (1_000,), 5),
+                window(slower, EPOCH + 30_000, (600,), 2),
+                window(both, EPOCH + 40_000, (3_000, 700), 10),
+                window(slower, EPOCH + 40_000, (900,), 1),
+                window(alone, EPOCH, (2_500,), 10),
+            )
+        ]
+    )
+    found = await store.energies(GATEWAY, 10_000, EPOCH, EPOCH + 80_000)
+    energies = {start_ms - EPOCH: energy.net_kwh for start_ms, energy in found["incomer"].items()}
+    # one window has no export, and a group of export alone should have brought it
+    assert energies == {0: 6, 10_000: None, 20_000: 5, 30_000: None, 40_000: 4}
+    assert found["incomer"][EPOCH].completeness == Fraction(1, 2)
+    assert found["pv"] == {EPOCH: Energy(Fraction(-5, 2), Fraction(1), Quality.GOOD)}
+
+
+async def test_a_window_that_makes_no_sense_is_unknown_and_harms_nobody(store: Store) -> None:
+    odd = dataclasses.replace(ENERGY, unit="kvarh")
+    await store.commit(
+        [
+            rows_of(
+                2,
+                dataclasses.replace(window(PV, EPOCH, (5,), None), worst=(77,)),
+                dataclasses.replace(window(PV, EPOCH + 10_000, (5,), 10**9), worst=(None,)),
+                window(Group("incomer", 1_000, (odd,)), EPOCH, (5,), 10),
+            )
+        ]
+    )
+    assert await store.energies(GATEWAY, 10_000, EPOCH, EPOCH + 80_000) == {
+        "pv": {
+            EPOCH: Energy(Fraction(5, 100), Fraction(0), None),
+            EPOCH + 10_000: Energy(Fraction(5, 100), Fraction(1), None),
+        }
+    }
 
 
 async def test_a_refused_message_is_kept_once_whatever_is_in_it(
@@ -280,6 +460,80 @@ async def test_a_refused_message_is_kept_once_whatever_is_in_it(
         await store.quarantine(EPOCH, "edgeagg/v1/b/batch", "damaged", largest)
     found = await engine.rows("SELECT data FROM quarantine")
     assert sorted(found) == sorted([(b"\0",), (largest,), (largest,)])
+
+
+async def test_quarantine_drops_the_oldest_beyond_its_rows_and_counts_them(
+    engine: Engine, store: Store
+) -> None:
+    del store  # it has made the tables
+    bounded = await open_store(engine.url, Bound(rows_max=20))
+    for number in range(20):
+        await bounded.quarantine(EPOCH + number, "t", "r", bytes([number]))
+    assert await bounded.quarantined() == Quarantined(20, 60, 0, 0)
+    await bounded.quarantine(EPOCH + 20, "t", "r", bytes([20]))
+    await bounded.quarantine(EPOCH + 21, "t", "r", bytes([20]))  # again: it changes nothing
+    kept = sorted(data[0] for (data,) in await engine.rows("SELECT data FROM quarantine"))
+    assert kept == list(range(3, 21))
+    assert await bounded.quarantined() == Quarantined(18, 54, 3, 9)
+    await bounded.close()
+
+
+async def test_quarantine_drops_the_oldest_beyond_its_bytes_and_keeps_the_newest(
+    engine: Engine, store: Store
+) -> None:
+    del store
+    bounded = await open_store(engine.url, Bound(bytes_max=1_000))
+    for number in range(4):
+        await bounded.quarantine(EPOCH + number, "表", "r", bytes([number]) * 296)
+    assert [row[0] for row in await engine.rows("SELECT received_ms FROM quarantine")] == [
+        EPOCH + 1,
+        EPOCH + 2,
+        EPOCH + 3,
+    ]
+    assert await bounded.quarantined() == Quarantined(3, 900, 1, 300)
+    await bounded.quarantine(EPOCH + 4, "t", "r", bytes(5_000))
+    assert await bounded.quarantined() == Quarantined(1, 5_002, 4, 1_200)
+    await bounded.close()
+
+
+async def test_of_a_message_larger_than_any_may_be_only_the_beginning_is_kept(
+    engine: Engine, store: Store
+) -> None:
+    monster = random.Random(2).randbytes(MESSAGE_BYTES_MAX + 1)
+    for _ in range(2):
+        await store.quarantine(EPOCH, "t", "too long", monster)
+    ((reason, data),) = await engine.rows("SELECT reason, data FROM quarantine")
+    assert data == monster[:-1]
+    assert reason == "too long (262145 bytes, the first 262144 are kept)"
+
+
+async def test_a_quarantine_of_before_there_was_a_bound_is_counted_when_it_is_opened(
+    engine: Engine, store: Store
+) -> None:
+    await store.quarantine(EPOCH, "表", "r", bytes(10))
+    await engine.rows("DROP TABLE quarantine_totals;")
+    again = await open_store(engine.url)
+    assert await again.quarantined() == Quarantined(1, 14, 0, 0)
+    await again.close()
+
+
+async def test_receivers_that_refuse_at_once_count_every_message(engine: Engine) -> None:
+    stores = [await open_store(engine.url, Bound(rows_max=10)) for _ in range(3)]
+    await asyncio.gather(
+        *(
+            each.quarantine(EPOCH + number, "t", "r", bytes([number]))
+            for each in stores
+            for number in range(30)
+        )
+    )
+    found = await stores[0].quarantined()
+    ((rows, size),) = await engine.rows("SELECT count(*), sum(length(data) + 2) FROM quarantine")
+    assert (found.row_count, found.byte_count) == (rows, size)
+    # one that was dropped may come again and be new again
+    assert found.row_count + found.dropped_rows >= 30
+    assert found.row_count <= 10
+    for each in stores:
+        await each.close()
 
 
 async def test_receivers_that_open_at_once_do_not_fail(engine: Engine) -> None:

@@ -7,13 +7,16 @@ import dataclasses
 import os
 import tty
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeagg.errors import ConfigError, LinkError
 from edgeagg_agent import profile
-from edgeagg_agent.bus import ReadRequest
-from edgeagg_agent.config import BusConfig
+from edgeagg_agent.asking import Address
+from edgeagg_agent.bus import LineSettings, ReadRequest
+from edgeagg_agent.protocol.modbus import RtuQuestion, crc16, rtu_request
+from edgeagg_agent.site import BusConfig
 from hil_tests.bench import Bench
 from hil_tests.tap import tapped_bus
 from hil_tests.transcript import Transcript, TranscriptError, main, record, replay
@@ -75,14 +78,13 @@ def test_a_shipped_transcript_stands_as_it_would_be_written(file: Path) -> None:
     assert Transcript.from_text(text, str(file)).to_text() == text
 
 
-def test_every_shipped_profile_of_a_serial_meter_has_a_transcript_of_all_its_points() -> None:
+def test_the_profiles_of_the_bench_have_a_transcript_of_all_their_points() -> None:
     texts = [Transcript.from_text(file.read_text("utf-8"), str(file)) for file in SHIPPED]
     recorded = {transcript.profile: transcript for transcript in texts}
-    for name in profile.names(()):
-        shipped = profile.load(name, ())
-        if shipped.serial is not None:
-            assert name in recorded, "see docs/hardware-bench.md: transcript record"
-            assert {p.name for p in shipped.points} <= recorded[name].findings.keys()
+    for name in ("acrel-adl400", "chint-dtsu666", "eastron-sdm630"):
+        assert name in recorded, "see docs/hardware-bench.md: transcript record"
+        points = profile.load(name, ()).points
+        assert {point.name for point in points} <= recorded[name].findings.keys()
 
 
 @pytest.mark.parametrize("name", ["incomer", "workshop"])
@@ -104,12 +106,55 @@ async def test_a_meter_on_tcp_or_one_that_does_not_answer_cannot_be_recorded(ben
     pv, incomer = bench.meters["pv"], bench.meters["incomer"]
     with pytest.raises(TranscriptError, match="pv is on TCP"):
         await record(pv.bus, pv.meter, note="")
-    absent = dataclasses.replace(incomer.meter, unit=99)
+    absent = dataclasses.replace(incomer.meter, address=Address(unit=99))
     with pytest.raises(LinkError, match="no reply"):
         await record(incomer.bus, absent, note="")
     silent = dataclasses.replace(absent, profile=dataclasses.replace(absent.profile, identify=()))
     with pytest.raises(LinkError, match="does not answer"):
         await record(incomer.bus, silent, note="")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ascii_mode": True}, "incomer speaks Modbus ASCII"),
+        ({"profile": "dlt645-2007-generic"}, "incomer speaks dlt645-2007"),
+    ],
+)
+async def test_only_modbus_rtu_can_be_recorded(
+    bench: Bench, change: dict[str, Any], message: str
+) -> None:
+    bench.need_simulator("its meters have these names")
+    config, meter = bench.meters["incomer"].bus, bench.meters["incomer"].meter
+    if "profile" in change:
+        meter = dataclasses.replace(meter, profile=profile.load(change["profile"], ()))
+    else:
+        config = dataclasses.replace(config, **change)
+    with pytest.raises(TranscriptError, match=message):
+        await record(config, meter, note="")
+
+
+async def test_registers_asked_for_in_other_blocks_today_come_from_the_replies_of_then(
+    profiles: list[Path],
+) -> None:
+    body = bytes.fromhex("01 04 0c 11 11 22 22 43 66 1a 00 33 33 44 44")
+    wide = ReadRequest(1, 4, 65_534 - 4, 6)
+    request = rtu_request(wide)
+    reply = body + crc16(body).to_bytes(2, "little")
+    spoken = f">> {request.hex(' ')}\n<< {reply.hex(' ')}\n"
+    transcript = one_point(
+        (">> 01 04 00 00 00 02 71 cb\n<< 01 04 04 43 66 1a 00 05 7f\n", spoken)
+    )
+    text = PROFILE.replace("register = 0", f"register = {wide.start + 2}")
+    await asyncio.to_thread((profiles[0] / "one-point.toml").write_text, text, "utf-8")
+    assert (await replay(transcript, profiles))["voltage_l1"] == "230.1 V"
+    damaged = one_point(
+        (
+            ">> 01 04 00 00 00 02 71 cb\n<< 01 04 04 43 66 1a 00 05 7f\n",
+            spoken.replace("43 66", "43 67"),
+        )
+    )
+    assert (await replay(damaged, profiles))["voltage_l1"] == "bad_frame"
 
 
 async def test_damaged_bytes_replay_to_the_reason_the_agent_would_have_given(
@@ -149,11 +194,23 @@ async def test_a_recorded_meter_of_another_model_differs(
 async def test_a_port_that_is_unplugged_under_the_tap_is_a_gone_link() -> None:
     ours, theirs = os.openpty()
     tty.setraw(theirs)
-    config = BusConfig("rack", os.ttyname(theirs), 9600, "8N1", "", 0, 25, ())
+    config = BusConfig(
+        name="rack",
+        port=os.ttyname(theirs),
+        host="",
+        tcp_port=0,
+        is_raw=False,
+        ascii_mode=False,
+        baud=9600,
+        format="8N1",
+        turnaround_ms=25,
+        meters=(),
+    )
     bus, tap = tapped_bus(config)
+    question = RtuQuestion(ReadRequest(1, 4, 0, 2))
     asyncio.get_running_loop().call_later(0.03, os.close, ours)
     with pytest.raises(LinkError, match="is gone"):
-        await bus.read(ReadRequest(1, 4, 0, 2))
+        await bus.exchange(question, LineSettings(9600, "8N1"))
     await bus.close()
     os.close(theirs)
     assert [len(exchange.request) for exchange in tap.exchanges] == [8]

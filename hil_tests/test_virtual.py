@@ -6,18 +6,25 @@ A run that fails names the command that repeats it.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgeagg.batch import Batch
 from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent import books, own_points
+from edgeagg_agent.asking import spans
 from edgeagg_agent.bus import ReadRequest
+from edgeagg_agent.bus.timing import Timing
 from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.plan import plan_blocks
+from edgeagg_agent.reader import TURNAROUND_US
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.uplink import Sender
 from hil_tests.virtual.clock import HostClock, LeapingClock, Step
@@ -52,11 +59,12 @@ def virtual_loop(work_ms: int = 1) -> VirtualLoop:
 
 def test_a_day_of_ten_meters_keeps_every_promise() -> None:
     found = run(1, days=1)
-    assert found.tally.due >= 14_400, "ten meters each minute, and the clock's steps"
+    assert found.tally.due >= 11 * 1_440 + 288, "the gateway and ten meters, power less often"
     assert sum(found.tally.slots.values()) == found.tally.due
     assert found.tally.slots["row"] > 13_000
     assert found.tally.values > 17_000
-    assert set(found.tally.reasons) == {"no_reply", "bad_frame", "refused"}
+    # a bad frame is read again at once, and two of them in a row are rare
+    assert {"no_reply", "refused"} <= set(found.tally.reasons)
     assert found.tally.batches > 200
     assert found.gateway_kills > 0
     assert found.torn_bytes > 0
@@ -72,14 +80,14 @@ def test_a_seed_repeats_bit_for_bit_and_another_does_not() -> None:
 
 
 def test_fifteen_second_slots_are_kept_too() -> None:
-    assert run(2, days=0.1, period_ms=15_000).tally.due >= 5_760
+    assert run(2, days=0.1, period_ms=15_000).tally.due >= 5_760 + 115 + 144
 
 
 @pytest.mark.long
 def test_thirty_days_keep_every_promise() -> None:
     found = run(1, days=30)
     print(found)
-    assert found.tally.due >= 432_000
+    assert found.tally.due >= 30 * (11 * 1_440 + 288)
     assert found.torn_bytes > 0
     assert found.outages > 0
 
@@ -155,6 +163,12 @@ def test_a_batch_that_changes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(Outbox, "read", other)
     expect_violation("batches differ")
+
+
+def test_own_points_that_a_restart_forgets_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetful = SimpleNamespace(take_over=lambda *_: None, declare=books.declare)
+    monkeypatch.setattr(own_points, "books", forgetful)
+    expect_violation("gateway: slot")
 
 
 def test_a_value_of_another_minute_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +268,21 @@ def test_a_nap_ends_at_the_next_slot_or_a_second_after_a_step() -> None:
     ]
 
 
+def test_a_leap_ends_when_asked_or_a_second_after_a_step() -> None:
+    loop = virtual_loop()
+    woken: list[int] = []
+
+    async def main() -> None:
+        host = HostClock(lambda: START_MS + loop.now_ms, [Step(START_MS + 90_000, 20_000)])
+        clock = LeapingClock(host, lambda: loop.now_ms * 1_000_000, MINUTE_MS)
+        for free_ms in (40_000, 600_000, 600_000):
+            await clock.leap_ms(free_ms)
+            woken.append(loop.now_ms)
+
+    in_virtual_time(loop, main())
+    assert woken == [40_000, 91_000, 691_000]
+
+
 def test_an_outage_lets_nothing_arrive() -> None:
     loop = virtual_loop()
     arrived: list[int] = []
@@ -302,11 +331,18 @@ def test_the_shortcut_reads_what_the_simulator_s_meters_hold(tmp_path: Path) -> 
     site = make_site(tmp_path, period_ms=MINUTE_MS)
     meters = make_meters(site, seed=3, start_ms=START_MS)
     rng = Random(4)
-    for meter in site.meters:
-        assert len(meter.blocks) == 1, "a row has one instant"
-        played = meters[meter.name]
-        for block in (*meter.blocks, *meter.ratio_blocks):
-            request = ReadRequest(meter.unit, block.function, block.start, block.count)
+    owned = [(bus, meter) for bus in site.buses for meter in bus.meters]
+    for bus, meter in owned:
+        played, profile = meters[meter.name], meter.profile
+        timing = Timing.of(bus.baud, bus.format) if bus.baud else None
+        ratios = [(ratio.function, ratio.register, ratio.count) for ratio in profile.ratios]
+        blocks = list(plan_blocks(ratios, profile.limits, None, TURNAROUND_US))
+        for group in meter.groups:
+            reads = plan_blocks(spans(group.points, profile), profile.limits, timing, TURNAROUND_US)
+            assert len(reads) == 1, "a row has one instant"
+            blocks += reads
+        for block in blocks:
+            request = ReadRequest(meter.address.unit, block.function, block.start, block.count)
             registers = Registers(played.sim, played.ratios, played.load, request)
             for _ in range(50):
                 t_ms = START_MS + rng.randrange(40 * DAY_MS)
@@ -314,4 +350,4 @@ def test_the_shortcut_reads_what_the_simulator_s_meters_hold(tmp_path: Path) -> 
                     function=block.function, address=block.start, count=block.count, t_ms=t_ms
                 )
                 assert whole is not None
-                assert registers.at(t_ms) == tuple(whole)
+                assert registers.at(t_ms) == struct.pack(f">{block.count}H", *whole)

@@ -13,25 +13,28 @@ import dataclasses
 import struct
 import sys
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from edgeagg.errors import EdgeaggError, FrameError, LinkError, ProtocolError, RefusedError
 from edgeagg.model import Quality
-from edgeagg_agent.bus import Bus, BusStats, ReadRequest, Reply
+from edgeagg_agent.asking import Address
+from edgeagg_agent.bus import Answer, Bus, BusStats, LineSettings, ReadRequest
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.config import BusConfig, Meter, load_site
-from edgeagg_agent.plan import Block
-from edgeagg_agent.poller import MeterReader, Scan
+from edgeagg_agent.config import load_site
 from edgeagg_agent.profile import Point, Profile, Ratio, load, matches
-from edgeagg_agent.protocol.modbus import describe_junk, find_rtu_reply, rtu_request
+from edgeagg_agent.protocol import Question
+from edgeagg_agent.protocol.modbus import RtuQuestion, rtu_request
+from edgeagg_agent.reader import MeterReader, Scan
+from edgeagg_agent.site import BusConfig, Meter, PointGroup
 from hil_tests.tap import Exchange, tapped_bus
 
 _HEADER = ("meter", "unit", "profile", "baud", "format")
 _SECTIONS = ("identify", "ratios", "read")
 _BYTES_PER_LINE = 24
+_PERIOD_MS = 60_000
 
 _FORM = """\
 form of a transcript:
@@ -182,37 +185,66 @@ class _Parser:
 
 
 class ReplayBus:
-    """A bus that answers from a transcript, and to nothing that was not asked then."""
+    """A bus that answers from a transcript, and to nothing that was not asked then.
+
+    Where the agent asks in other blocks today, the registers come from the replies that hold them.
+    """
 
     def __init__(self, transcript: Transcript) -> None:
         self.stats = BusStats()
         self._meter = transcript.meter
         self._left: dict[bytes, deque[bytes]] = {}
+        self._spoken: list[tuple[ReadRequest, bytes]] = []
         for section in _SECTIONS:
             for exchange in transcript.sections.get(section, ()):
                 self._left.setdefault(exchange.request, deque()).append(exchange.reply)
+                self._spoken.append((_request(exchange), exchange.reply))
 
     @property
     def unused(self) -> int:
         """Return how many exchanges nobody asked for."""
         return sum(map(len, self._left.values()))
 
-    async def read(self, request: ReadRequest) -> Reply:
-        """Read registers as a serial bus would judge the recorded bytes; see `Bus.read`."""
-        frame = rtu_request(request)
-        if not self._left.get(frame):
-            raise TranscriptError(f"{self._meter}: {request}: the transcript does not hold this")
-        buffer = self._left[frame].popleft()
-        if not buffer:
-            raise LinkError(f"{self._meter}: {request}: no reply")
-        found = find_rtu_reply(buffer, request)
-        if found is None:
-            raise FrameError(f"{self._meter}: {request}: {describe_junk(buffer, request)}", buffer)
+    async def exchange(self, question: Question, settings: LineSettings) -> Answer:  # noqa: ARG002
+        """Ask, and judge the recorded bytes as a serial bus would; see `Bus.exchange`."""
+        if not isinstance(question, RtuQuestion):
+            raise TranscriptError(f"{self._meter}: {question}: transcripts hold Modbus RTU frames")
         now_s = asyncio.get_running_loop().time()
-        return Reply(found.words(), now_s, now_s)
+        if self._left.get(question.request):
+            reply = self._left[question.request].popleft()
+            return Answer(self._judged(question, reply), now_s, now_s)
+        return Answer(self._gathered(question.read), now_s, now_s)
 
     async def close(self) -> None:
         """Do nothing: a file is not held open."""
+
+    def _judged(self, question: RtuQuestion, reply: bytes) -> bytes:
+        if not reply:
+            raise LinkError(f"{self._meter}: {question}: no reply")
+        found = question.find(reply)
+        if found is None:
+            raise FrameError(f"{self._meter}: {question}: {question.describe_junk(reply)}", reply)
+        return question.payload(found.frame)
+
+    def _gathered(self, wanted: ReadRequest) -> bytes:
+        """Return registers out of the replies around them; what nobody asked for then is 0."""
+        registers: dict[int, bytes] = {}
+        for request, reply in self._spoken:
+            if (request.unit, request.function) != (wanted.unit, wanted.function):
+                continue
+            if request.start < wanted.start + wanted.count and (
+                wanted.start < request.start + request.count
+            ):
+                left = self._left[rtu_request(request)]
+                if left:
+                    left.popleft()
+                payload = self._judged(RtuQuestion(request), reply)
+                for place in range(request.count):
+                    registers[request.start + place] = payload[2 * place : 2 * place + 2]
+        if not registers:
+            raise TranscriptError(f"{self._meter}: {wanted}: the transcript does not hold this")
+        places = range(wanted.start, wanted.start + wanted.count)
+        return b"".join(registers.get(place, b"\0\0") for place in places)
 
 
 async def identify(meter: Meter, bus: Bus) -> bool:
@@ -222,43 +254,49 @@ async def identify(meter: Meter, bus: Bus) -> bool:
     """
     found = []
     for check in meter.profile.identify:
-        request = ReadRequest(meter.unit, check.function, check.register, check.count)
+        unit = meter.address.unit
+        request = ReadRequest(unit, check.function, check.register, check.count)
         try:
-            reply = await bus.read(request)
+            answer = await bus.exchange(RtuQuestion(request), meter.settings)
         except RefusedError:
             found.append(False)
         else:
-            found.append(matches(check, reply.words))
+            found.append(matches(check, answer.payload))
     return all(found)
 
 
 async def record(config: BusConfig, meter: Meter, *, note: str) -> Transcript:
     """Identify and read one meter over its serial line, and write down every byte.
 
-    Raises LinkError when the meter does not answer, TranscriptError for a meter on TCP.
+    All points are read at once, whatever their periods. Raises LinkError when the meter does not
+    answer, TranscriptError for one on TCP, of Modbus ASCII or of another protocol.
     """
     if config.host:
         raise TranscriptError(f"{meter.name} is on TCP; transcripts hold Modbus RTU frames")
+    if config.ascii_mode or meter.profile.protocol != "modbus":
+        speaks = "Modbus ASCII" if config.ascii_mode else meter.profile.protocol
+        raise TranscriptError(f"{meter.name} speaks {speaks}; transcripts hold Modbus RTU frames")
+    meter = dataclasses.replace(meter, groups=(PointGroup(_PERIOD_MS, meter.points),))
     bus, tap = tapped_bus(config)
     try:
         is_model = await identify(meter, bus)
         identifying = tap.exchanges
-        scan = await MeterReader(meter, bus, SystemClock()).scan()
+        (scan,) = await MeterReader(meter, bus, SystemClock()).scan()
     finally:
         await bus.close()
     if not any(exchange.reply for exchange in tap.exchanges):
-        raise LinkError(f"{meter.name} does not answer: {config.where}, unit {meter.unit}")
+        raise LinkError(f"{meter.name} does not answer: {config.where}, {meter.address}")
     ratios: list[Exchange] = []
     blocks: list[Exchange] = []
     for exchange in tap.exchanges[len(identifying) :]:
-        asked_for_ratios = _block(exchange) in meter.ratio_blocks and not blocks
-        (ratios if asked_for_ratios else blocks).append(exchange)
+        holds_points = any(_covers(_request(exchange), p) for p in meter.profile.points)
+        (blocks if holds_points or blocks else ratios).append(exchange)
     return Transcript(
         meter=meter.name,
-        unit=meter.unit,
+        unit=meter.address.unit,
         profile=meter.profile.name,
-        baud=config.baud,
-        format=config.format,
+        baud=meter.settings.baud,
+        format=meter.settings.format,
         note=note,
         sections={
             "identify": tuple(identifying),
@@ -278,55 +316,49 @@ async def replay(transcript: Transcript, folders: Sequence[Path] = ()) -> dict[s
     meter = meter_of(transcript, load(transcript.profile, folders))
     bus = ReplayBus(transcript)
     is_model = await identify(meter, bus)
-    scan = await MeterReader(meter, bus, SystemClock()).scan()
+    (scan,) = await MeterReader(meter, bus, SystemClock()).scan()
     if bus.unused:
         raise TranscriptError(f"{transcript.meter}: {bus.unused} exchanges were not asked for")
     return findings_of(meter, scan, is_model=is_model)
 
 
 def meter_of(transcript: Transcript, profile: Profile) -> Meter:
-    """Make the meter as it was read then: those points, in those blocks."""
-    blocks, ratio_blocks = (
-        tuple(dict.fromkeys(map(_block, transcript.sections.get(section, ()))))
-        for section in ("read", "ratios")
-    )
+    """Make the meter as it was read then, with those points."""
     points = tuple(point for point in profile.points if point.name in transcript.findings)
     used = {name for point in points for name in point.ratios}
     ratios = [ratio for ratio in profile.ratios if ratio.name in used]
-    _refuse_uncovered(transcript, points, blocks)
-    _refuse_uncovered(transcript, ratios, ratio_blocks)
-    return Meter(
-        name=transcript.meter,
-        unit=transcript.unit,
-        profile=dataclasses.replace(profile, points=points),
-        period_ms=60_000,
-        tier=1,
-        parent="",
-        sub_item="",
-        points=points,
-        blocks=blocks,
-        ratio_blocks=ratio_blocks,
-        scan_us=0,
-    )
-
-
-def _refuse_uncovered(
-    transcript: Transcript, wanted: Iterable[Point | Ratio], blocks: Sequence[Block]
-) -> None:
+    spoken = [
+        _request(exchange)
+        for section in ("ratios", "read")
+        for exchange in transcript.sections.get(section, ())
+    ]
+    wanted: tuple[Point | Ratio, ...] = (*points, *ratios)
     for one in wanted:
-        if not any(
-            block.function == one.function
-            and block.start <= one.register
-            and one.register + one.count <= block.end
-            for block in blocks
-        ):
+        if not any(_covers(request, one) for request in spoken):
             raise TranscriptError(
                 f"{transcript.meter}: profile {transcript.profile} has {one.name} at "
                 f"0x{one.register:04X} (function {one.function}), which was not recorded"
             )
+    gap_ms = profile.limits.request_gap_ms
+    return Meter(
+        name=transcript.meter,
+        address=Address(unit=transcript.unit),
+        profile=dataclasses.replace(profile, points=points),
+        settings=LineSettings(transcript.baud, transcript.format, gap_ms),
+        tier=1,
+        parent="",
+        sub_item="",
+        groups=(PointGroup(_PERIOD_MS, points),),
+    )
 
 
-def _block(exchange: Exchange) -> Block:
+def _covers(request: ReadRequest, one: Point | Ratio) -> bool:
+    end = request.start + request.count
+    is_inside = request.start <= one.register and one.register + one.count <= end
+    return request.function == one.function and is_inside
+
+
+def _request(exchange: Exchange) -> ReadRequest:
     frame = exchange.request
     try:
         request = ReadRequest(*struct.unpack(">BBHH", frame[:6]))
@@ -334,13 +366,13 @@ def _block(exchange: Exchange) -> Block:
         raise TranscriptError(f"{frame.hex(' ')} is no read request: {error}") from None
     if rtu_request(request) != frame:
         raise TranscriptError(f"{frame.hex(' ')} is no read request: the CRC is wrong")
-    return Block(request.function, request.start, request.count)
+    return request
 
 
 def findings_of(meter: Meter, scan: Scan, *, is_model: bool) -> dict[str, str]:
     """Write readings as a transcript notes them: exact values, or why there is none."""
     found = {"identify": "matches" if is_model else "differs"}
-    for point, value, quality in zip(meter.points, scan.values, scan.qualities, strict=True):
+    for point, value, quality in zip(meter.points, *scan.decode(), strict=True):
         if value is None:
             found[point.name] = Quality(quality).name.lower()
         else:

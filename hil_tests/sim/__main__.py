@@ -20,7 +20,7 @@ from hil_tests.sim.agentsite import load_agent_site
 from hil_tests.sim.catalogue import EXAMPLE, fault_rows, profile_rows
 from hil_tests.sim.errors import SimError
 from hil_tests.sim.site import PROFILES, SiteSpec, add_faults, load_site
-from hil_tests.sim.stage import describe, play
+from hil_tests.sim.stage import describe, play, summarise
 
 _EXAMPLES = """\
 examples:
@@ -117,6 +117,7 @@ async def _play(spec: SiteSpec) -> None:
     async with play(spec, now_ms=_now_ms) as stage:
         _print([*describe(spec, stage), "ready"])
         await stopped.wait()
+        _print(summarise(stage))
 
 
 def _print(rows: Sequence[str]) -> None:

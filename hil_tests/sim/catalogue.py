@@ -20,7 +20,7 @@ example of a site file:
   seed = 1
   start_ms = 1764000000000      # counters are zero (plus initial_kwh) at this UTC time
   day_speed = 240               # a day of the loads' course takes six minutes
-  # profiles = "/folder/with/profiles"   default: those of the agent in this checkout
+  # profiles = "my_profiles"    relative to this file; default: those of the agent
 
   [[line]]                      # RS-485 on a pty
   name = "bus1"
@@ -56,6 +56,29 @@ example of a site file:
   scale_kw = 30
   # dead = true                 # never answers
 
+  [[line]]                      # meters of other protocols and bauds share a serial line
+  name = "bus2"
+  link = "/tmp/demo/bus2"
+  baud = 9600
+  format = "8N1"
+  [[line.meter]]
+  name = "feeder"
+  protocol = "dlt645-2007"      # or dlt645-1997
+  address = "001210174069"
+  baud = 2400                   # it hears nothing else
+  format = "8E1"
+  turnaround_ms = [20, 80]
+  load = "hvac"
+  [[line.meter]]
+  name = "heating"
+  protocol = "cjt188"           # water, hot-water, drinking-water, recycled-water, heat, cooling,
+  medium = "heat"               # gas; volumes and heat follow the energy of the load
+  address = "00000000000020"
+  baud = 2400
+  format = "8E1"
+  load = "base"
+  # same_unit = true            # allows the unit id or address of another meter: both answer
+
   [[fault]]                     # `edgeagg-sim faults` lists the kinds
   meter = "workshop_a"          # or line = "bus1"
   kind = "late"
@@ -70,8 +93,9 @@ stop with Ctrl-C or SIGTERM; counters go on as if it had never stopped.
 def fault_rows() -> list[str]:
     """List faults, patterns and loads, one line each."""
     rows = ["faults ([[fault]] with meter or line, from_s, for_s, repeat_s, every, probability):"]
+    rows += ["  all of them strike Modbus, DL/T 645 and CJ/T 188 meters, but where a note says so"]
     rows += [f"  {name:<20}{_fault_text(kind)}" for name, kind in KINDS.items()]
-    rows += ["", "patterns of counters (in [[line.meter]]: pattern, at_s, for_s):"]
+    rows += ["", "patterns of counters (in [[line.meter]] of any protocol: pattern, at_s, for_s):"]
     rows += [
         f"  {name:<20}{recipe.text}" for name, recipe in PATTERNS.items() if name != "brown_out"
     ]
@@ -85,6 +109,8 @@ def _fault_text(kind: Kind) -> str:
     notes = [f"{key} = {value:g}" for key, value in parameters.items()]
     if not kind.tcp:
         notes.append("not on Modbus TCP")
+    if kind.addressed:
+        notes.append(f"DL/T 645, CJ/T 188: {kind.addressed}")
     if kind.whole_line:
         notes.append("whole line")
     return kind.text + (f"  [{'; '.join(notes)}]" if notes else "")
@@ -100,7 +126,8 @@ def profile_rows(directory: Path) -> list[str]:
         about = read_toml(file)
         if "points" not in about:
             continue
-        count = len(load_profile(file.stem, directory).points)
+        profile = load_profile(file.stem, directory)
+        count = len(profile.points) or profile.items_count
         models = ", ".join(map(str, about.get("models", ())))
         rows.append(f"{file.stem:<24}{count:>4} points  {about.get('vendor', '')}: {models}")
     return [*rows, "sunspec = [103, 203]     several SunSpec models: 103 inverter, 203 meter"]

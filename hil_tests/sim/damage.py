@@ -7,6 +7,8 @@ an injury to a body gets a right checksum afterwards, one to a frame does not.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from random import Random
 
 _HEAD = 3  # unit, function, byte count of a reply to a read
@@ -52,18 +54,39 @@ def overlay(first: bytes, second: bytes, *, lag_chars: int) -> bytes:
     return bytes(one & other for one, other in pairs)
 
 
-def misread(data: bytes, *, ratio: float) -> bytes:
-    """Return what a receiver makes of 8N1 characters whose bits last `ratio` of its own bits."""
-    levels: list[int] = []
-    for byte in data:
-        levels += [0, *(byte >> bit & 1 for bit in range(8)), 1]
+def talk_over(first: bytes, second: bytes, *, lag_chars: float) -> bytes:
+    """Return what a receiver makes of two 8N1 drivers, the second `lag_chars` behind the first.
+
+    A 0 of either wins each bit; a start bit found in the wrong place shifts all behind it.
+    """
+    one, other, lag_bits = _levels(first), _levels(second), lag_chars * _LEVEL_BITS
 
     def level(time_bits: float) -> int:
-        place = int(time_bits / ratio)
-        return levels[place] if place < len(levels) else 1
+        return _level(one, time_bits) & _level(other, time_bits - lag_bits)
 
+    return _received(level, max(len(one), lag_bits + len(other)))
+
+
+def misread(data: bytes, *, ratio: float) -> bytes:
+    """Return what a receiver makes of 8N1 characters whose bits last `ratio` of its own bits."""
+    levels = _levels(data)
+    return _received(lambda time_bits: _level(levels, time_bits / ratio), len(levels) * ratio)
+
+
+def _levels(data: bytes) -> list[int]:
+    """Lay characters out bit by bit: start bit, eight data bits, stop bit."""
+    return [level for byte in data for level in (0, *(byte >> bit & 1 for bit in range(8)), 1)]
+
+
+def _level(levels: list[int], time_bits: float) -> int:
+    """Return the level at a time; a line that nobody drives reads 1."""
+    place = math.floor(time_bits)
+    return levels[place] if 0 <= place < len(levels) else 1
+
+
+def _received(level: Callable[[float], int], end_bits: float) -> bytes:
     heard = bytearray()
-    time_bits, end_bits = 0.0, len(levels) * ratio
+    time_bits = 0.0
     while time_bits < end_bits:
         if level(time_bits):
             time_bits += 0.125  # a receiver looks for the edge of a start bit many times per bit

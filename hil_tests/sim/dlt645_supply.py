@@ -8,15 +8,16 @@ again shows the same. It must not read a clock and knows no frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 
 from hil_tests.sim.bcd import local_time, utc_ms
 from hil_tests.sim.dlt645_items import Readings
-from hil_tests.sim.electrical import Snapshot, Supply
+from hil_tests.sim.electrical import Supply
 from hil_tests.sim.loads import UJ_PER_KWH
+from hil_tests.sim.patterns import Pattern, show_digits
 
 _HOUR_MS = 3_600_000
 _HOURS = 24
@@ -52,8 +53,11 @@ class SupplyReadings:
     A total that has tariffs is the sum of their registers, so both agree to the last digit.
     """
 
-    def __init__(self, supply: Supply, *, tariffs: Tariffs = EXAMPLE_DAY) -> None:
+    def __init__(
+        self, supply: Supply, *, tariffs: Tariffs = EXAMPLE_DAY, patterns: Sequence[Pattern] = ()
+    ) -> None:
         self._supply = supply
+        self._patterns = tuple(patterns)
         self._tariffs = tariffs
         # Energies by (direction, tariff) before each local midnight since the start; only grows.
         self._first_day = local_time(supply.start_ms).replace(
@@ -72,9 +76,15 @@ class SupplyReadings:
             frozen=self._past(midnight - timedelta(days=day) for day in range(_SETTLEMENTS)),
         )
 
-    def snapshot(self, t_ms: int) -> Snapshot:
-        """Return what is not counted by tariff."""
-        return self._supply.at(t_ms)
+    def quantity(self, name: str, t_ms: int) -> Fraction:
+        """Return what the meter shows of a quantity; KeyError if it has none such.
+
+        Patterns reach each counter, those of the tariffs and those of the past as well.
+        """
+        true = self._true(name, t_ms)
+        if "_energy_" not in name or not self._patterns:
+            return true
+        return show_digits(self._patterns, lambda at_ms: self._true(name, at_ms), t_ms)
 
     def tariff_kwh(self, direction: str, tariff: int, t_ms: int) -> Fraction:
         """Return one tariff's register in kWh, in full steps of 0.01."""
@@ -91,6 +101,17 @@ class SupplyReadings:
             (self.tariff_kwh(direction, tariff, t_ms) for tariff in set(self._tariffs.by_hour)),
             Fraction(0),
         )
+
+    def _true(self, name: str, t_ms: int) -> Fraction:
+        what, _, rest = name.partition("active_energy_")
+        direction, _, tariff = rest.partition("_t")
+        if not what and tariff.isdigit():
+            return self.tariff_kwh(direction, int(tariff), t_ms)
+        if not what and rest in ("import", "export"):
+            return self.total_kwh(rest, t_ms)
+        if not what and rest == "sum":
+            return self.total_kwh("import", t_ms) + self.total_kwh("export", t_ms)
+        return self._supply.at(t_ms).value(_SAME.get(name, name))
 
     def _past(self, instants: Iterator[datetime]) -> tuple[Mapping[str, Fraction], ...]:
         since = (utc_ms(at) for at in instants)
@@ -139,18 +160,9 @@ class _AtInstant(Mapping[str, Fraction]):
     def __init__(self, source: SupplyReadings, t_ms: int) -> None:
         self._source = source
         self._t_ms = t_ms
-        self._snapshot = source.snapshot(t_ms)
 
     def __getitem__(self, name: str) -> Fraction:
-        what, _, rest = name.partition("active_energy_")
-        direction, _, tariff = rest.partition("_t")
-        if not what and tariff.isdigit():
-            return self._source.tariff_kwh(direction, int(tariff), self._t_ms)
-        if not what and rest in ("import", "export"):
-            return self._source.total_kwh(rest, self._t_ms)
-        if not what and rest == "sum":
-            return self["active_energy_import"] + self["active_energy_export"]
-        return self._snapshot.value(_SAME.get(name, name))
+        return self._source.quantity(name, self._t_ms)
 
     def __iter__(self) -> Iterator[str]:
         """Refuse: the names are whatever the metering tree knows, tariffs without end."""

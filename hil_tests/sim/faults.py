@@ -23,6 +23,7 @@ from hil_tests.sim.tables import Table
 _LIMITS = {
     "bits": (1, 64),
     "bytes": (1, 200),
+    "ms": (0, 60_000),
     "ratio": (0.25, 16),
     "saved_every_s": (1, 86_400),
     "unit": (0, 255),
@@ -123,35 +124,42 @@ class LineFaults:
         self._framing = framing
         self._start_ms = start_ms
         self._now_ms = now_ms
-        self._previous: dict[int, bytes] = {}
+        self._previous: dict[str, bytes] = {}
+        self._names = {unit: name for name, unit in units.items()}
         mine = [spec for spec in specs if spec.target == line or spec.target in units]
         self._whole = [spec for spec in mine if KINDS[spec.kind].whole_line]
         self._faults = [
-            _Fault(spec, units.get(spec.target), Random(f"{seed}/{line}/fault/{number}"))
+            _Fault(
+                spec,
+                None if spec.target == line else spec.target,
+                Random(f"{seed}/{line}/fault/{number}"),
+            )
             for number, spec in enumerate(mine)
             if not KINDS[spec.kind].whole_line
         ]
 
-    def shape(self, reply: bytes, framing: Framing | None = None) -> Sequence[Burst]:
-        """Return what is to be heard instead of a good reply."""
+    def shape(
+        self, reply: bytes, framing: Framing | None = None, *, meter: str = ""
+    ) -> Sequence[Burst]:
+        """Return what is to be heard instead of a good reply.
+
+        Where no meter is named, the unit id of the reply tells whose it is.
+        """
         framing = framing or self._framing
         body = framing.unwrap(reply)
-        unit = body[0] if body else -1
+        if not meter and body:
+            meter = self._names.get(body[0], f"unit {body[0]}")
         bursts: Sequence[Burst] = (Burst(reply),)
         since_s = self._since_start_s()
         for fault in self._faults:
-            if bursts and fault.strikes(unit, since_s):
-                of = Exchange(
-                    reply,
-                    self._wrapped_previous(unit, framing),
-                    framing,
-                    fault.rng,
-                    fault.spec.parameters,
-                )
+            if bursts and fault.strikes(meter, since_s):
+                before = self._previous.get(meter)
+                previous = b"" if before is None else framing.wrap(before)
+                of = Exchange(reply, previous, framing, fault.rng, fault.spec.parameters)
                 bursts = fault.change(bursts, of)
                 self.struck[fault.spec.kind] += 1
         if body:
-            self._previous[unit] = body
+            self._previous[meter] = body
         return bursts
 
     def holds(self, kind: str) -> bool:
@@ -164,10 +172,6 @@ class LineFaults:
         """Whether the line is unplugged at any time."""
         return any(spec.kind == "unplug" for spec in self._whole)
 
-    def _wrapped_previous(self, unit: int, framing: Framing) -> bytes:
-        body = self._previous.get(unit)
-        return b"" if body is None else framing.wrap(body)
-
     def _since_start_s(self) -> float:
         return (self._now_ms() - self._start_ms) / 1000
 
@@ -175,15 +179,15 @@ class LineFaults:
 class _Fault:
     """One fault with its own randomness and its count of replies."""
 
-    def __init__(self, spec: FaultSpec, unit: int | None, rng: Random) -> None:
+    def __init__(self, spec: FaultSpec, meter: str | None, rng: Random) -> None:
         self.spec = spec
         self.rng = rng
-        self._unit = unit  # None = every meter of the line
+        self._meter = meter  # None = every meter of the line
         self._replies = 0
 
-    def strikes(self, unit: int, since_start_s: float) -> bool:
+    def strikes(self, meter: str, since_start_s: float) -> bool:
         """Count a reply; tell whether it is to be changed."""
-        if self._unit not in (None, unit) or not self.spec.active(since_start_s):
+        if self._meter not in (None, meter) or not self.spec.active(since_start_s):
             return False
         self._replies += 1
         return self._replies % self.spec.every == 0 and self.rng.random() < self.spec.probability

@@ -1,4 +1,4 @@
-"""Modbus bodies (unit id + PDU) in their three wrappings: RTU, ASCII and TCP.
+"""Bodies and their wrappings: Modbus RTU, ASCII and TCP, DL/T 645 and CJ/T 188.
 
 Owns the simulator's own framing, used to judge requests and to damage replies in ways that keep
 their checksum right. It must never share a line with the agent's code.
@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import binascii
 from dataclasses import dataclass
+from random import Random
 from typing import Protocol
 
+from hil_tests.sim import damage
+from hil_tests.sim.bcd import checksum, packed
 from hil_tests.sim.registers import crc16
 
 _ASCII_BYTES_MIN = 9  # ":", unit, function, LRC, CR LF
 _RTU_BYTES_MIN = 4
+_BUSY = 6  # exception "server device busy" (Modbus application protocol V1.1b3, 7)
+_WAKE = 0xFE
+_REFUSED = 0x40  # in a control code of DL/T 645 and CJ/T 188
 
 
 class Framing(Protocol):
@@ -27,8 +33,54 @@ class Framing(Protocol):
         """Return the body of a whole frame with a right checksum, otherwise None."""
         ...
 
+    def flip_values(self, body: bytes, bits: int, rng: Random) -> bytes:
+        """Turn over bits of the values only: shape and length stay those of a good reply."""
+        ...
 
-class Rtu:
+    def shorten(self, body: bytes, registers: int) -> bytes:
+        """Keep fewer values than were asked for (2 bytes per register), with a length that fits."""
+        ...
+
+    def from_other_meter(self, body: bytes, number: int) -> bytes:
+        """Give another address; 0 = one of a neighbour."""
+        ...
+
+    def other_function(self, body: bytes) -> bytes:
+        """Answer as if another kind of read had been asked for."""
+        ...
+
+    def refusal(self, body: bytes) -> bytes:
+        """Return what a meter says that cannot answer now."""
+        ...
+
+
+class _Modbus:
+    """What can be done to unit id and PDU, whatever they are wrapped in."""
+
+    __slots__ = ()
+
+    def flip_values(self, body: bytes, bits: int, rng: Random) -> bytes:
+        """Turn over bits of the registers."""
+        return damage.flip_registers(body, bits, rng)
+
+    def shorten(self, body: bytes, registers: int) -> bytes:
+        """Keep fewer registers."""
+        return damage.shorten(body, registers)
+
+    def from_other_meter(self, body: bytes, number: int) -> bytes:
+        """Give another unit id; 0 = the next one."""
+        return bytes((number or body[0] % 247 + 1,)) + body[1:]
+
+    def other_function(self, body: bytes) -> bytes:
+        """Answer function 3 with 4 and the other way round."""
+        return body[:1] + bytes((body[1] ^ 7,)) + body[2:]
+
+    def refusal(self, body: bytes) -> bytes:
+        """Return exception 6."""
+        return bytes((body[0], body[1] | 0x80, _BUSY))
+
+
+class Rtu(_Modbus):
     """Body and CRC-16 (Modbus serial guide V1.02, 2.5.1)."""
 
     def wrap(self, body: bytes) -> bytes:
@@ -42,7 +94,7 @@ class Rtu:
         return frame[:-2]
 
 
-class Ascii:
+class Ascii(_Modbus):
     """Colon, two hexadecimal characters for each byte, LRC, CR LF (serial guide V1.02, 2.5.2)."""
 
     def wrap(self, body: bytes) -> bytes:
@@ -64,7 +116,7 @@ class Ascii:
 
 
 @dataclass(frozen=True, slots=True)
-class Mbap:
+class Mbap(_Modbus):
     """Modbus TCP: transaction id, protocol 0, length, body (Modbus messaging guide V1.0b)."""
 
     transaction: int
@@ -78,6 +130,95 @@ class Mbap:
         if len(frame) < 8 or int.from_bytes(frame[4:6], "big") != len(frame) - 6:
             return None
         return frame[6:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressed:
+    """DL/T 645 and CJ/T 188: 68H .. data, then sum and 16H; the body is what the sum is over.
+
+    Before the data stand control code and length. `preamble` FE bytes come in front.
+    """
+
+    head_bytes: int  # before the data
+    address_at: int
+    identifier_bytes: int  # in front of the values; CJ/T 188: with SER
+    offset: int  # added to each data byte on the wire
+    control_flip: int  # between the replies of two kinds of reads
+    refusal_data: bytes  # before the offset
+    preamble: int = 4
+
+    def wrap(self, body: bytes) -> bytes:
+        """Put FE bytes in front, sum and end behind."""
+        return bytes((_WAKE,)) * self.preamble + body + checksum(body) + b"\x16"
+
+    def unwrap(self, frame: bytes) -> bytes | None:
+        """Check and cut what is around the body."""
+        body = frame.lstrip(bytes((_WAKE,)))
+        size = self.head_bytes + 2
+        if len(body) < size or body[0] != 0x68 or len(body) != size + body[self.head_bytes - 1]:
+            return None
+        whole = body[-1] == 0x16 and checksum(body[:-2]) == body[-2:-1]
+        return body[:-2] if whole else None
+
+    def flip_values(self, body: bytes, bits: int, rng: Random) -> bytes:
+        """Turn over bits behind the identifier, on the wire."""
+        first = self.head_bytes + self.identifier_bytes
+        if self._is_refused(body) or len(body) <= first:
+            return body
+        return body[:first] + damage.flip(body[first:], bits, rng)
+
+    def shorten(self, body: bytes, registers: int) -> bytes:
+        """Keep fewer bytes behind the identifier."""
+        first = self.head_bytes + self.identifier_bytes
+        if self._is_refused(body) or len(body) <= first:
+            return body
+        kept = body[self.head_bytes : min(first + 2 * registers, len(body) - 1)]
+        return body[: self.head_bytes - 1] + bytes((len(kept),)) + kept
+
+    def from_other_meter(self, body: bytes, number: int) -> bytes:
+        """Change the last two digits of the address."""
+        last = packed(number % 100, length=1)[0] if number else body[self.address_at] ^ 1
+        return body[: self.address_at] + bytes((last,)) + body[self.address_at + 1 :]
+
+    def other_function(self, body: bytes) -> bytes:
+        """Answer as if following data had been asked for, or the address (CJ/T 188)."""
+        at = self.head_bytes - 2
+        return body[:at] + bytes((body[at] ^ self.control_flip,)) + body[at + 1 :]
+
+    def refusal(self, body: bytes) -> bytes:
+        """Return an abnormal reply without a reason that would tell anything."""
+        at = self.head_bytes - 2
+        data = bytes((byte + self.offset) % 256 for byte in self.refusal_data)
+        return body[:at] + bytes((body[at] | _REFUSED, len(data))) + data
+
+    def _is_refused(self, body: bytes) -> bool:
+        return bool(body[self.head_bytes - 2] & _REFUSED)
+
+
+DLT645_2007 = Addressed(
+    head_bytes=10,
+    address_at=1,
+    identifier_bytes=4,
+    offset=0x33,
+    control_flip=3,
+    refusal_data=b"\x01",  # "other error"
+)
+DLT645_1997 = Addressed(
+    head_bytes=10,
+    address_at=1,
+    identifier_bytes=2,
+    offset=0x33,
+    control_flip=3,
+    refusal_data=b"\x01",
+)
+CJT188 = Addressed(
+    head_bytes=11,
+    address_at=2,
+    identifier_bytes=3,
+    offset=0,
+    control_flip=2,
+    refusal_data=b"\0\0\0",  # SER, two bytes of status
+)
 
 
 def is_read(frame: bytes) -> bool:

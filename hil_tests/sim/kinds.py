@@ -13,8 +13,6 @@ from random import Random
 from hil_tests.sim import damage
 from hil_tests.sim.framing import Framing
 
-BUSY = 6  # exception "server device busy" (Modbus application protocol V1.1b3, 7)
-
 
 @dataclass(frozen=True, slots=True)
 class Burst:
@@ -60,6 +58,7 @@ class Kind:
     tcp: bool = True  # possible on Modbus TCP
     whole_line: bool = False  # strikes all meters of the line
     needs_end: bool = False
+    addressed: str = ""  # what it is on DL/T 645 and CJ/T 188, if not what `text` says
 
 
 def _wire(change: Callable[[bytes, Exchange], bytes]) -> Change:
@@ -72,11 +71,11 @@ def _wire(change: Callable[[bytes, Exchange], bytes]) -> Change:
 
 
 def _body(change: Callable[[bytes, Exchange], bytes]) -> Change:
-    """Make a fault of a function over the Modbus body; the checksum is right again behind it."""
+    """Make a fault of a function over the body; the checksum is right again behind it."""
 
     def changed(burst: Burst, of: Exchange) -> Sequence[Burst]:
         body = of.framing.unwrap(burst.data)
-        if body is None:  # damaged by another fault already, or no Modbus at all
+        if body is None:  # damaged by another fault already
             return (burst,)
         return (replace(burst, data=of.framing.wrap(change(body, of))),)
 
@@ -103,16 +102,12 @@ def _split(burst: Burst, of: Exchange) -> Sequence[Burst]:
 def _collision(data: bytes, of: Exchange) -> bytes:
     """Let a second meter give another answer a little later, over the first one."""
     body = of.framing.unwrap(data)
-    other = data if body is None else of.framing.wrap(damage.flip_registers(body, 7, of.rng))
+    other = data if body is None else of.framing.wrap(of.framing.flip_values(body, 7, of.rng))
     return damage.overlay(data, other, lag_chars=of.rng.randrange(1, max(2, len(data) // 2)))
 
 
 def _nothing(_burst: Burst, _of: Exchange) -> Sequence[Burst]:
     return ()
-
-
-def _other_unit(body: bytes, of: Exchange) -> bytes:
-    return bytes((of.count("unit") or body[0] % 247 + 1,)) + body[1:]
 
 
 KINDS: Mapping[str, Kind] = {
@@ -139,7 +134,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "bit_error_good_crc": Kind(
         "bits of the registers turned over, checksum right: only plausibility can tell",
-        _body(lambda body, of: damage.flip_registers(body, of.count("bits"), of.rng)),
+        _body(lambda body, of: of.framing.flip_values(body, of.count("bits"), of.rng)),
         {"bits": 1},
     ),
     "truncated": Kind(
@@ -157,21 +152,25 @@ KINDS: Mapping[str, Kind] = {
     "split": Kind("a pause of `ms` in the middle of the reply", _split, {"ms": 30}),
     "short": Kind(
         "fewer registers than asked for, with a byte count and a checksum that fit them",
-        _body(lambda body, of: damage.shorten(body, of.count("registers"))),
+        _body(lambda body, of: of.framing.shorten(body, of.count("registers"))),
         {"registers": 1},
+        addressed="two bytes behind the identifier for each register, length and sum fit",
     ),
     "wrong_unit": Kind(
         "the reply carries another unit id (`unit`, 0 = the next one)",
-        _body(_other_unit),
+        _body(lambda body, of: of.framing.from_other_meter(body, of.count("unit"))),
         {"unit": 0},
+        addressed="another address: its last two digits",
     ),
     "wrong_function": Kind(
         "function 4 answers function 3 and the other way round",
-        _body(lambda body, _: body[:1] + bytes((body[1] ^ 7,)) + body[2:]),
+        _body(lambda body, of: of.framing.other_function(body)),
+        addressed="the control code of another kind of read",
     ),
     "busy": Kind(
         "exception 6, the meter is busy",
-        _body(lambda body, _: bytes((body[0], body[1] | 0x80, BUSY))),
+        _body(lambda body, of: of.framing.refusal(body)),
+        addressed="abnormal reply",
     ),
     "slow": Kind("`ms` more turnaround, within what masters allow", _late, {"ms": 60}),
     "late": Kind("the reply comes `ms` later, when the master has given up", _late, {"ms": 600}),

@@ -1,19 +1,19 @@
-"""Modbus RTU, DL/T 645 and CJ/T 188 meters on one line.
+"""The meters of one line, whatever they speak: Modbus, DL/T 645 and CJ/T 188.
 
-Owns who answers: each meter sees each frame, as on the wire. It must not know what is in a frame
-beyond what tells a read from everything else.
+Owns who answers: each meter sees each frame that was sent at its own baud rate, as on the wire. It
+must not know what is in a frame beyond what tells a read from everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from hil_tests.sim import cjt188, dlt645
+from hil_tests.sim.framing import Framing
 from hil_tests.sim.registers import crc16
-
-_IDLE = 0xFF  # what a line without a driver reads as
+from hil_tests.sim.voices import Answer, Heard, Voice
 
 
 class Meter(Protocol):
@@ -24,37 +24,46 @@ class Meter(Protocol):
         ...
 
 
-class MixedLine:
-    """The meters of one line; `answer` is what a `Line` asks.
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A meter's place on a line: how it answers, and in what it differs from the line."""
 
-    At most one reply leaves. If several meters answer (a shared address, a request to everybody),
-    a dominant 0 of any of them wins each bit, which spoils the frame; this is in `contentions`.
+    answer: Answer
+    name: str = ""
+    baud: int | None = None  # the only one it hears; None = any
+    turnaround_ms: tuple[float, float] | None = None
+    framing: Framing | None = None
+
+
+class MixedLine:
+    """The meters of one line: `hear` is what a `Line` asks.
+
+    If several answer (a shared address, a request to everybody) all replies leave, and the line
+    lets them meet; how often that was is in `contentions`.
     """
 
-    def __init__(
-        self,
-        meters: Iterable[Meter],
-        *,
-        now_ms: Callable[[], int],
-        rtu: Callable[[bytes], Awaitable[bytes]] | None = None,
-    ) -> None:
-        """Take the meters; `rtu` stands for all Modbus meters, as `RtuServer.answer` does."""
+    def __init__(self, seats: Iterable[Seat]) -> None:
         self.contentions = 0
-        self._meters = tuple(meters)
-        self._now_ms = now_ms
-        self._rtu = rtu
+        self._seats = tuple(seats)
 
-    async def answer(self, frame: bytes) -> bytes:
-        """Return what is on the wire after a request, empty if nobody answers."""
-        now_ms = self._now_ms()
-        replies = [meter.answer(frame, now_ms) for meter in self._meters]
-        if self._rtu is not None:
-            replies.append(await self._rtu(frame))
-        speaking = [reply for reply in replies if reply]
-        if len(speaking) < 2:
-            return b"".join(speaking)
-        self.contentions += 1
-        return _overlaid(speaking)
+    async def hear(self, heard: Heard) -> Sequence[Voice]:
+        """Return the reply of every meter that answers a request."""
+        voices = [
+            Voice(reply, seat.name, seat.turnaround_ms, seat.framing)
+            for seat in self._seats
+            if seat.baud in (None, heard.baud) and (reply := await seat.answer(heard.data))
+        ]
+        self.contentions += len(voices) > 1
+        return voices
+
+
+def answering(meter: Meter, now_ms: Callable[[], int]) -> Answer:
+    """Let a meter of bytes answer at the time that `now_ms` tells."""
+
+    async def answer(request: bytes) -> bytes:
+        return meter.answer(request, now_ms())
+
+    return answer
 
 
 def is_read(request: bytes) -> bool:
@@ -69,13 +78,3 @@ def is_read(request: bytes) -> bool:
         return not cjt188.changes_meters(water)
     whole = len(request) >= 4 and crc16(request[:-2]) == request[-2:]
     return not whole or request[1] in (3, 4)
-
-
-def _overlaid(replies: list[bytes]) -> bytes:
-    together = bytearray()
-    for column in zip_longest(*replies, fillvalue=_IDLE):
-        byte = _IDLE
-        for one in column:
-            byte &= one
-        together.append(byte)
-    return bytes(together)

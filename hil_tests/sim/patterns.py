@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+_DIGITS_MAX = Fraction(99_999_999, 100)
 ValueAt = Callable[[int], Fraction]  # the counter in its point's unit at a time in ms
 
 
@@ -79,6 +80,12 @@ def show(patterns: Sequence[Pattern], value_at: ValueAt, t_ms: int) -> Shown:
         return Shown(value_at(t_ms))
     *below, last = patterns
     return last.recipe.change(last, lambda at_ms: show(below, value_at, at_ms).value, t_ms)
+
+
+def show_digits(patterns: Sequence[Pattern], value_at: ValueAt, t_ms: int) -> Fraction:
+    """Return what a counter of digits XXXXXX.XX shows: a number never counted is held in them."""
+    shown = show(patterns, value_at, t_ms)
+    return shown.value if shown.counted else min(max(shown.value, Fraction(0)), _DIGITS_MAX)
 
 
 def _number(value: str) -> Change:

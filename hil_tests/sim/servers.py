@@ -143,6 +143,10 @@ class RtuServer:
             return self._refusal(body, ExcCodes.ILLEGAL_VALUE)
         return await self._exchange(self.framing.wrap(body))
 
+    def calls(self, unit: int, frame: bytes) -> bool:
+        """Tell whether a frame is for a unit id, before anything else is judged."""
+        return frame[1:3] == b"%02X" % unit if self._ascii else frame[:1] == bytes((unit,))
+
     async def _exchange(self, frame: bytes) -> bytes:
         if self._reader is None or self._writer is None:
             raise RuntimeError("answer() outside of the server's with block")

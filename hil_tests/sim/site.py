@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from hil_tests.sim.addressed import ADDRESS_DIGITS, MEDIA, Nameplate, checked_address
 from hil_tests.sim.errors import SimError
 from hil_tests.sim.faults import FaultSpec, parse_faults
 from hil_tests.sim.kinds import KINDS
-from hil_tests.sim.line import Pace
 from hil_tests.sim.loads import LOADS
+from hil_tests.sim.pace import Pace
 from hil_tests.sim.patterns import PATTERNS
 from hil_tests.sim.sunspec import sunspec_name
 from hil_tests.sim.tables import Table, read_toml
@@ -43,8 +44,8 @@ class MeterSpec:
     """One [[line.meter]]."""
 
     name: str
-    unit: int
-    profile: str
+    unit: int  # 0 = not Modbus: `plate` has the address
+    profile: str  # "" = not Modbus
     ratios: Mapping[str, Fraction]
     initial_kwh: Fraction
     load: str | None
@@ -54,6 +55,11 @@ class MeterSpec:
     dead: bool
     csv: Path | None = None  # instead of a load
     pattern: PatternSpec | None = None
+    plate: Nameplate | None = None  # DL/T 645 or CJ/T 188
+    baud: int | None = None  # None = the line's; it hears no other
+    format: str | None = None
+    turnaround_ms: tuple[float, float] | None = None
+    same_unit: bool = False  # it may have the unit id or address of another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,13 @@ class LineSpec:
     meters: tuple[MeterSpec, ...]
     rtu_tcp: int | None = None  # the raw port of a serial server
     ascii_mode: bool = False
+
+    @property
+    def formats(self) -> dict[int, str]:
+        """Return the character format at each baud rate of the line's meters."""
+        return {meter.baud or self.baud: meter.format or self.format for meter in self.meters} | {
+            self.baud: self.format
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ def load_site(path: Path) -> SiteSpec:
 
 
 def parse_site(document: Mapping[str, Any], *, where: str, folder: Path = CHECKOUT) -> SiteSpec:
-    """Check a site's tables; `where` names the file in messages, `folder` holds CSV files."""
+    """Check a site's tables; `where` names the file, paths in it are relative to `folder`."""
     table = Table(where, dict(document))
     lines = table.take("line", list)
     profiles = table.take("profiles", str, None)
@@ -98,7 +111,7 @@ def parse_site(document: Mapping[str, Any], *, where: str, folder: Path = CHECKO
         seed=table.take("seed", int, 1),
         start_ms=table.take("start_ms", int),
         day_speed=float(table.take("day_speed", (int, float), 1)),
-        profiles=PROFILES if profiles is None else CHECKOUT / profiles,
+        profiles=PROFILES if profiles is None else folder / profiles,
         lines=tuple(
             _line(Table(f"{where}: line {number}", entry), folder)
             for number, entry in enumerate(lines, start=1)
@@ -186,12 +199,13 @@ def _mode(table: Table) -> bool:
 def _meter(table: Table, folder: Path) -> MeterSpec:
     name = table.take("name", str)
     table.where = f"{table.where} ({name})"
+    plate = _plate(table)
+    unit, profile = (0, "") if plate is not None else _modbus(table)
     csv = table.take("csv", str, None)
-    models = table.take("sunspec", list, None)
     spec = MeterSpec(
         name=name,
-        unit=table.take("unit", int),
-        profile=table.take("profile", str) if models is None else sunspec_name(models, table.where),
+        unit=unit,
+        profile=profile,
         ratios=_ratios(Table(f"{table.where}, ratios", table.take("ratios", dict, {}))),
         initial_kwh=_exact(table.take("initial_kwh", (int, float), 0)),
         load=table.take("load", str, None),
@@ -201,17 +215,60 @@ def _meter(table: Table, folder: Path) -> MeterSpec:
         dead=table.take("dead", bool, default=False),
         csv=None if csv is None else folder / csv,
         pattern=_pattern(table),
+        plate=plate,
+        baud=table.take("baud", int, None),
+        format=table.take("format", str, None),
+        turnaround_ms=_range(table, "turnaround_ms", None),
+        same_unit=table.take("same_unit", bool, default=False),
     )
     table.finish()
-    if not 1 <= spec.unit <= 247:
-        raise SimError(f'{table.where}: "unit" = {spec.unit}, 1 to 247 expected')
-    if spec.load is not None and spec.load not in LOADS:
-        raise SimError(f'{table.where}: load "{spec.load}" is none of {", ".join(LOADS)}')
-    if spec.load is not None and csv is not None:
-        raise SimError(f'{table.where}: either "load" or "csv" expected')
-    if spec.load is None and csv is None and not spec.children and not spec.dead:
-        raise SimError(f'{table.where}: "load" or "children" expected')
+    _check_meter(table.where, spec)
     return spec
+
+
+def _modbus(table: Table) -> tuple[int, str]:
+    """Take unit id and profile."""
+    unit, models = table.take("unit", int), table.take("sunspec", list, None)
+    if not 1 <= unit <= 247:
+        raise SimError(f'{table.where}: "unit" = {unit}, 1 to 247 expected')
+    if models is not None:
+        return unit, sunspec_name(models, table.where)
+    return unit, table.take("profile", str)
+
+
+def _plate(table: Table) -> Nameplate | None:
+    """Take protocol and address; None = Modbus."""
+    protocol = table.take("protocol", str, "modbus")
+    if protocol == "modbus":
+        return None
+    if protocol not in ADDRESS_DIGITS:
+        allowed = ", ".join(("modbus", *ADDRESS_DIGITS))
+        raise SimError(f'{table.where}: protocol "{protocol}" is none of {allowed}')
+    plate = Nameplate(
+        protocol=protocol,
+        address=checked_address(table.where, protocol, table.take("address", str)),
+        medium=table.take("medium", str, "water") if protocol == "cjt188" else "",
+        preamble=table.take("preamble", int, 4),
+        heat_bytes=table.take("heat_bytes", int, 46) if protocol == "cjt188" else 46,
+    )
+    if plate.medium and plate.medium not in MEDIA:
+        raise SimError(f'{table.where}: medium "{plate.medium}" is none of {", ".join(MEDIA)}')
+    if not 0 <= plate.preamble <= 4:
+        raise SimError(f'{table.where}: "preamble" = {plate.preamble}, 0 to 4 expected')
+    if plate.heat_bytes not in (43, 46):
+        raise SimError(f'{table.where}: "heat_bytes" = {plate.heat_bytes}, 43 or 46 expected')
+    return plate
+
+
+def _check_meter(where: str, spec: MeterSpec) -> None:
+    if spec.load is not None and spec.load not in LOADS:
+        raise SimError(f'{where}: load "{spec.load}" is none of {", ".join(LOADS)}')
+    if spec.load is not None and spec.csv is not None:
+        raise SimError(f'{where}: either "load" or "csv" expected')
+    if spec.load is None and spec.csv is None and not spec.children and not spec.dead:
+        raise SimError(f'{where}: "load" or "children" expected')
+    if spec.plate is not None and spec.ratios:
+        raise SimError(f'{where}: "ratios" are for Modbus meters with a profile')
 
 
 def _pattern(table: Table) -> PatternSpec | None:
@@ -237,9 +294,17 @@ def _exact(number: float) -> Fraction:
     return Fraction(str(number))
 
 
-def _range(table: Table, key: str, default: tuple[float, float]) -> tuple[float, float]:
-    pair = table.take(key, list, list(default))
+@overload
+def _range(table: Table, key: str, default: tuple[float, float]) -> tuple[float, float]: ...
+@overload
+def _range(table: Table, key: str, default: None) -> tuple[float, float] | None: ...
+def _range(
+    table: Table, key: str, default: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    pair = table.take(key, list, None)
     match pair:
+        case None:
+            return default
         case [(int() | float()) as low, (int() | float()) as high] if 0 <= low <= high:
             return float(low), float(high)
         case _:
@@ -247,13 +312,33 @@ def _range(table: Table, key: str, default: tuple[float, float]) -> tuple[float,
 
 
 def _check_line(where: str, line: LineSpec) -> None:
-    try:
-        Pace.of(baud=line.baud, format=line.format)
-    except SimError as error:
-        raise SimError(f"{where}: {error}") from error
-    units = [meter.unit for meter in line.meters]
-    if doubles := {unit for unit in units if units.count(unit) > 1}:
-        raise SimError(f"{where}: unit {min(doubles)} is used twice")
+    for baud, format_ in line.formats.items():
+        try:
+            Pace.of(baud=baud, format=format_)
+        except SimError as error:
+            raise SimError(f"{where}: {error}") from error
+    plain = line.tcp is not None or line.ascii_mode
+    for meter in line.meters:
+        of = f"{where}, meter {meter.name}"
+        if meter.plate is not None and plain:
+            raise SimError(f"{of}: {meter.plate.protocol} is for serial lines that are not ascii")
+        if line.link is None and (meter.baud, meter.format) != (None, None):
+            raise SimError(f'{of}: "baud" and "format" of a meter are for lines with a "link"')
+        # A pty does not tell formats apart, so a request's baud rate must tell its format.
+        if (meter.format or line.format) != line.formats[meter.baud or line.baud]:
+            raise SimError(f"{of}: another format at {meter.baud or line.baud} Bd than the line")
+    _check_addresses(where, line)
+
+
+def _check_addresses(where: str, line: LineSpec) -> None:
+    """Refuse two meters with one unit id or address, but where the file says that it is meant."""
+    taken: set[tuple[str, str]] = set()
+    for meter in line.meters:
+        plate = meter.plate
+        word, number = ("unit", str(meter.unit)) if plate is None else ("address", plate.address)
+        if (word, number) in taken and (not meter.same_unit or line.tcp is not None):
+            raise SimError(f"{where}: {word} {number} is used twice")
+        taken.add((word, number))
 
 
 def _check_names(where: str, spec: SiteSpec) -> None:

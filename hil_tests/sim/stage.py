@@ -13,24 +13,29 @@ from fractions import Fraction
 from random import Random
 from typing import TYPE_CHECKING
 
-from hil_tests.sim import sunspec
+from hil_tests.sim import framing, sunspec
+from hil_tests.sim.addressed import AddressedMeter
 from hil_tests.sim.electrical import Node, Supply
 from hil_tests.sim.faults import LineFaults
-from hil_tests.sim.framing import Ascii, Rtu
+from hil_tests.sim.framing import Ascii, Framing, Rtu
 from hil_tests.sim.gate import TcpGate
 from hil_tests.sim.line import Line, Options, TcpLine
 from hil_tests.sim.loads import LOADS, Series, Week, make_load
 from hil_tests.sim.meters import SimMeter
+from hil_tests.sim.mixed import MixedLine, Seat, answering, is_read
 from hil_tests.sim.patterns import Pattern, make_pattern
 from hil_tests.sim.ports import LOOPBACK
-from hil_tests.sim.profile import Profile, load_profile
+from hil_tests.sim.profile import Profile, find_profile
 from hil_tests.sim.replay import load_csv
 from hil_tests.sim.servers import RtuServer, TcpServer
+from hil_tests.sim.voices import Answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from hil_tests.sim.site import LineSpec, MeterSpec, SiteSpec
+
+    Serve = Callable[[], Coroutine[None, None, None]]
 
 _TAN_PHI_PERMILLE = 329  # of loads from a CSV file: power factor 0.95
 
@@ -39,55 +44,127 @@ _TAN_PHI_PERMILLE = 329  # of loads from a CSV file: power factor 0.95
 class Stage:
     """A running site, by name: what a test looks at."""
 
-    lines: Mapping[str, Line]  # on ptys
-    tcp: Mapping[str, TcpServer | TcpGate]  # Modbus TCP
-    meters: Mapping[str, SimMeter]
-    rtu_tcp: Mapping[str, TcpLine]  # behind serial servers
-    faults: Mapping[str, LineFaults]  # of the lines that have some
+    lines: dict[str, Line]  # on ptys
+    tcp: dict[str, TcpServer | TcpGate]  # Modbus TCP
+    meters: Mapping[str, SimMeter]  # Modbus
+    rtu_tcp: dict[str, TcpLine]  # behind serial servers
+    faults: dict[str, LineFaults]  # of the lines that have some
+    addressed: Mapping[str, AddressedMeter]  # DL/T 645 and CJ/T 188
 
 
 @asynccontextmanager
 async def play(spec: SiteSpec, *, now_ms: Callable[[], int]) -> AsyncIterator[Stage]:
     """Run a site while the `async with` block lasts; `now_ms` gives UTC milliseconds."""
-    meters = build_meters(spec)
-    lines: dict[str, Line] = {}
-    servers: dict[str, TcpServer | TcpGate] = {}
-    raw: dict[str, TcpLine] = {}
-    faults: dict[str, LineFaults] = {}
-    serving: list[tuple[str, Callable[[], Coroutine[None, None, None]]]] = []
+    supplies = _supplies(spec)
+    stage = Stage({}, {}, _modbus_meters(spec, supplies), {}, {}, _addressed(spec, supplies))
     async with AsyncExitStack() as stack:
+        serving = []
         for line in spec.lines:
-            on_line = [meters[meter.name] for meter in line.meters]
-            faulty = _faults(spec, line, now_ms)
-            if faulty is not None:
-                faults[line.name] = faulty
             if line.tcp is None:
-                rtu = RtuServer(on_line, now_ms=now_ms, ascii_mode=line.ascii_mode)
-                wire = _wire(spec, line, await stack.enter_async_context(rtu), faulty)
-                stack.enter_context(wire)
-                serving.append((line.name, wire.serve))
-                if isinstance(wire, TcpLine):
-                    raw[line.name] = wire
-                else:
-                    lines[line.name] = wire
-            elif faulty is None:
-                server = TcpServer(on_line, port=line.tcp, now_ms=now_ms)
-                servers[line.name] = await stack.enter_async_context(server)
-            else:
-                gate = TcpGate(on_line, port=line.tcp, now_ms=now_ms, faults=faulty)
-                servers[line.name] = await stack.enter_async_context(gate)
-                serving.append((line.name, gate.serve))
+                serving.append((line.name, await _open_wire(spec, line, stage, stack, now_ms)))
+            elif (serve := await _open_tcp(spec, line, stage, stack, now_ms)) is not None:
+                serving.append((line.name, serve))
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(serve(), name=f"line[{name}]") for name, serve in serving]
             try:
-                yield Stage(lines, servers, meters, raw, faults)
+                yield stage
             finally:
                 for task in running:
                     task.cancel()
 
 
 def build_meters(spec: SiteSpec) -> dict[str, SimMeter]:
-    """Make the meters of a site, the lower ones of the tree first; takes a while in real time."""
+    """Make the Modbus meters of a site; takes a while in real time."""
+    return _modbus_meters(spec, _supplies(spec))
+
+
+def build_addressed(spec: SiteSpec) -> dict[str, AddressedMeter]:
+    """Make the DL/T 645 and CJ/T 188 meters of a site; takes a while in real time."""
+    return _addressed(spec, _supplies(spec))
+
+
+async def _open_tcp(
+    spec: SiteSpec,
+    line: LineSpec,
+    stage: Stage,
+    stack: AsyncExitStack,
+    now_ms: Callable[[], int],
+) -> Serve | None:
+    if line.tcp is None:
+        raise ValueError(f"line {line.name} has no port")
+    meters = [stage.meters[meter.name] for meter in line.meters]
+    faults = _faults(spec, line, now_ms)
+    if faults is None:
+        server = TcpServer(meters, port=line.tcp, now_ms=now_ms)
+        stage.tcp[line.name] = await stack.enter_async_context(server)
+        return None
+    stage.faults[line.name] = faults
+    gate = TcpGate(meters, port=line.tcp, now_ms=now_ms, faults=faults)
+    stage.tcp[line.name] = await stack.enter_async_context(gate)
+    return gate.serve
+
+
+async def _open_wire(
+    spec: SiteSpec,
+    line: LineSpec,
+    stage: Stage,
+    stack: AsyncExitStack,
+    now_ms: Callable[[], int],
+) -> Serve:
+    faults = _faults(spec, line, now_ms)
+    if faults is not None:
+        stage.faults[line.name] = faults
+    speakers = MixedLine(await _seats(line, stage, stack, now_ms))
+    wire = _wire(spec, line, speakers, faults)
+    stack.enter_context(wire)
+    if isinstance(wire, TcpLine):
+        stage.rtu_tcp[line.name] = wire
+    else:
+        stage.lines[line.name] = wire
+    return wire.serve
+
+
+async def _seats(
+    line: LineSpec, stage: Stage, stack: AsyncExitStack, now_ms: Callable[[], int]
+) -> list[Seat]:
+    """Give each meter its place; Modbus meters with one unit id need a server each."""
+    layers: list[list[SimMeter]] = []
+    for spec in line.meters:
+        if spec.plate is None:
+            meter = stage.meters[spec.name]
+            layer = next((one for one in layers if meter.unit not in {m.unit for m in one}), None)
+            if layer is None:
+                layers.append(layer := [])
+            layer.append(meter)
+    answers: dict[str, Answer] = {}
+    for layer in layers:
+        server = RtuServer(layer, now_ms=now_ms, ascii_mode=line.ascii_mode)
+        rtu = await stack.enter_async_context(server)
+        answers |= {meter.name: _answer_of(rtu, meter.unit) for meter in layer}
+    framings: dict[str, Framing] = {}
+    for name, addressed in stage.addressed.items():
+        answers[name], framings[name] = answering(addressed, now_ms), addressed.framing
+    return [
+        Seat(
+            answers[meter.name],
+            name=meter.name,
+            baud=meter.baud or line.baud,
+            turnaround_ms=meter.turnaround_ms,
+            framing=framings.get(meter.name),
+        )
+        for meter in line.meters
+    ]
+
+
+def _answer_of(rtu: RtuServer, unit: int) -> Answer:
+    async def answer(frame: bytes) -> bytes:
+        return await rtu.answer(frame) if rtu.calls(unit, frame) else b""
+
+    return answer
+
+
+def _supplies(spec: SiteSpec) -> dict[str, Supply]:
+    """Make what the meters hang on, the lower ones of the tree first."""
     week = Week.at_speed(spec.day_speed)
     wanted = {meter.name: meter for line in spec.lines for meter in line.meters}
     supplies: dict[str, Supply] = {}
@@ -98,20 +175,46 @@ def build_meters(spec: SiteSpec) -> dict[str, SimMeter]:
             supplies[meter.name] = _supply(spec, week, meter, below)
         return supplies[meter.name]
 
+    for meter in wanted.values():
+        supply_of(meter)
+    return supplies
+
+
+def _modbus_meters(spec: SiteSpec, supplies: Mapping[str, Supply]) -> dict[str, SimMeter]:
     meters = {
         meter.name: SimMeter(
             name=meter.name,
             unit=meter.unit,
             profile=_profile(spec, meter.profile),
             ratios=meter.ratios,
-            supply=supply_of(meter),
+            supply=supplies[meter.name],
             dead=meter.dead,
             patterns=_patterns(spec, meter),
         )
-        for meter in wanted.values()
+        for line in spec.lines
+        for meter in line.meters
+        if meter.plate is None
     }
     for sim in meters.values():
         sim.warm_up()
+    return meters
+
+
+def _addressed(spec: SiteSpec, supplies: Mapping[str, Supply]) -> dict[str, AddressedMeter]:
+    meters = {
+        meter.name: AddressedMeter(
+            meter.plate,
+            name=meter.name,
+            supply=supplies[meter.name],
+            dead=meter.dead,
+            patterns=_patterns(spec, meter),
+        )
+        for line in spec.lines
+        for meter in line.meters
+        if meter.plate is not None
+    }
+    for addressed in meters.values():
+        addressed.warm_up()
     return meters
 
 
@@ -119,28 +222,53 @@ def describe(spec: SiteSpec, stage: Stage) -> list[str]:
     """Return one line per meter: where it can be reached; and what it cannot simulate."""
     rows = []
     for line in spec.lines:
-        if line.tcp is not None:
-            reach = f"{line.name}  tcp  {LOOPBACK}:{stage.tcp[line.name].port}"
-        else:
-            mode = " ascii" if line.ascii_mode else ""
-            reach = f"{line.name}  {line.baud} {line.format}{mode}  "
-            if line.rtu_tcp is not None:
-                reach += f"{LOOPBACK}:{stage.rtu_tcp[line.name].port} (serial server)"
-            else:
-                reach += str(line.link)
         for meter in line.meters:
+            plate = meter.plate
+            who = f"unit {meter.unit} {meter.name} {meter.profile}"
+            if plate is not None:
+                who = f"address {plate.address} {meter.name} {plate.protocol}"
+                who += f" {plate.medium}" if plate.medium else ""
             dead = "  dead" if meter.dead else ""
-            rows.append(f"{reach}  unit {meter.unit} {meter.name} {meter.profile}{dead}")
-            if unknown := stage.meters[meter.name].unknown_points:
+            rows.append(f"{_reach(line, meter, stage)}  {who}{dead}")
+            if plate is None and (unknown := stage.meters[meter.name].unknown_points):
                 rows.append(f"  note: {meter.name} reads 0 for {', '.join(unknown)}")
     return rows
 
 
+def summarise(stage: Stage) -> list[str]:
+    """Return one line per line: what was on it, how late it was, what masters did wrong."""
+    wires = [
+        f"{name}  {wire.frames_count} frames, at most {wire.late_us_max} us late, "
+        f"{wire.collisions} collisions, {wire.gap_violations} gaps too short, "
+        f"{len(wire.writes_seen)} writes"
+        for name, wire in (*stage.lines.items(), *stage.rtu_tcp.items())
+    ]
+    return wires + [
+        f"{name}  tcp, {len(server.writes_seen)} writes" for name, server in stage.tcp.items()
+    ]
+
+
+def _reach(line: LineSpec, meter: MeterSpec, stage: Stage) -> str:
+    if line.tcp is not None:
+        return f"{line.name}  tcp  {LOOPBACK}:{stage.tcp[line.name].port}"
+    mode = " ascii" if line.ascii_mode else ""
+    serial = f"{line.name}  {meter.baud or line.baud} {meter.format or line.format}{mode}  "
+    if line.rtu_tcp is not None:
+        return f"{serial}{LOOPBACK}:{stage.rtu_tcp[line.name].port} (serial server)"
+    return f"{serial}{line.link}"
+
+
 def _wire(
-    spec: SiteSpec, line: LineSpec, rtu: RtuServer, faults: LineFaults | None
+    spec: SiteSpec, line: LineSpec, speakers: MixedLine, faults: LineFaults | None
 ) -> Line | TcpLine:
     rng = Random(f"{spec.seed}/{line.name}/turnaround")
-    options = Options(ascii_mode=line.ascii_mode, faults=faults)
+    modbus = all(meter.plate is None for meter in line.meters)
+    options = Options(
+        ascii_mode=line.ascii_mode,
+        faults=faults,
+        is_read=framing.is_read if modbus else is_read,
+        formats=line.formats,
+    )
     if line.rtu_tcp is not None:
         return TcpLine(
             line.name,
@@ -149,7 +277,7 @@ def _wire(
             format=line.format,
             turnaround_ms=line.turnaround_ms,
             rng=rng,
-            answer=rtu.answer,
+            answer=speakers,
             options=options,
         )
     if line.link is None:
@@ -161,7 +289,7 @@ def _wire(
         format=line.format,
         turnaround_ms=line.turnaround_ms,
         rng=rng,
-        answer=rtu.answer,
+        answer=speakers,
         options=options,
     )
 
@@ -211,10 +339,7 @@ def _patterns(spec: SiteSpec, meter: MeterSpec) -> list[Pattern]:
 def _profile(spec: SiteSpec, name: str) -> Profile:
     if sunspec.is_sunspec(name):
         return sunspec.make_profile(name)
-    for folder in spec.more_profiles:
-        if (folder / f"{name}.toml").is_file():
-            return load_profile(name, folder)
-    return load_profile(name, spec.profiles)
+    return find_profile(name, (*spec.more_profiles, spec.profiles))
 
 
 def _own_load(spec: SiteSpec, week: Week, meter: MeterSpec, rng: Random) -> Series | None:

@@ -6,7 +6,8 @@ registers, as the SunSpec information models demand; a device may have several m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -113,6 +114,8 @@ _METER = _Model(
 
 _MODELS = {103: _INVERTER, 203: _METER}
 _FLOAT_METER_REGISTERS = 126
+# Of models that profile files have and no table here, by tens: 101-103, 111-113, 802 and so on.
+_LENGTHS = {100: 52, 110: 62, 200: 107, 210: _FLOAT_METER_REGISTERS, 800: 64}
 
 
 def sunspec_name(models: Sequence[object], where: str) -> str:
@@ -138,27 +141,36 @@ def make_profile(name: str) -> Profile:
         registers_max=125,
         holes_readable=True,
         points=tuple(
-            point for address, model in _blocks(name) for point in _points(address, _MODELS[model])
+            point for address, model in _chain(name) for point in _points(address, _MODELS[model])
         ),
         ratios={},
         identities=(),
     )
 
 
-def fixed_words(name: str) -> Iterator[tuple[int, tuple[int, ...]]]:
+def has_models(profile: Profile) -> bool:
+    """Tell whether a profile is one of a SunSpec device."""
+    return bool(_blocks(profile))
+
+
+def fixed_words(profile: Profile) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield (address, registers) of all that is no measurement, but for the serial number."""
+    blocks = _blocks(profile)
+    if not blocks:
+        return
     yield MARKER, (0x5375, 0x6E53)  # "SunS"
     yield MARKER + 2, (1, 66)  # common model and its length
     for offset, text, size in ((2, "edgeagg", 16), (18, "bench meter", 16), (42, "1", 8)):
         yield MARKER + 2 + offset, text_words(text, size)
     yield SERIAL + SERIAL_COUNT, (1, 0x8000)  # unit id 1, then the pad register
     end = _FIRST_MODEL
-    for address, model in _blocks(name):
-        known = _MODELS.get(model)
-        size = known.registers if known else _FLOAT_METER_REGISTERS
+    for address, model in blocks:
+        size = _registers(model)
         end = address + size
         yield address, (model, size - 2)
-        for offset, words in known.fixed.items() if known else ():
+        # Those of a profile file have scale factors of their own: its ratios.
+        fixed = _MODELS[model].fixed if is_sunspec(profile.name) else {}
+        for offset, words in fixed.items():
             yield address + offset, tuple(word & 0xFFFF for word in words)
     yield end, (_END_MODEL, 0)
 
@@ -169,17 +181,28 @@ def text_words(text: str, count: int) -> tuple[int, ...]:
     return tuple(int.from_bytes(data[at : at + 2], "big") for at in range(0, 2 * count, 2))
 
 
-def _blocks(name: str) -> Iterator[tuple[int, int]]:
-    """Yield (address, model id)."""
-    models: Iterable[str] = (
-        name.removeprefix(_PREFIX).split("+")
-        if is_sunspec(name)
-        else (name.removeprefix("sunspec-meter-"),)
-    )
+def _blocks(profile: Profile) -> list[tuple[int, int]]:
+    """Return (address, model id), none for a device that is no SunSpec one."""
+    if profile.sunspec is not None:
+        models, start = profile.sunspec
+        # Of the variants of a model the last is a delta one, which shows no phase voltages.
+        return [(start, max(model for model in models if model % 10 < 4))]
+    if match := re.fullmatch(r"sunspec-meter-(\d+)", profile.name):
+        return [(_FIRST_MODEL, int(match[1]))]
+    return list(_chain(profile.name)) if is_sunspec(profile.name) else []
+
+
+def _chain(name: str) -> Iterator[tuple[int, int]]:
     address = _FIRST_MODEL
-    for model in map(int, models):
+    for model in map(int, name.removeprefix(_PREFIX).split("+")):
         yield address, model
-        address += _MODELS[model].registers if model in _MODELS else _FLOAT_METER_REGISTERS
+        address += _registers(model)
+
+
+def _registers(model: int) -> int:
+    """Return the length of a model with the two registers of its header."""
+    known = _MODELS.get(model)
+    return known.registers if known else _LENGTHS.get(model // 10 * 10, _FLOAT_METER_REGISTERS)
 
 
 def _points(address: int, model: _Model) -> Iterator[Point]:

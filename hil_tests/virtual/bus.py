@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from edgeagg.errors import FrameError, LinkError, RefusedError
-from edgeagg_agent.bus import BusStats, ReadRequest, Reply
+from edgeagg_agent.bus import Answer, BusStats, LineSettings, ReadRequest
+from edgeagg_agent.protocol import Question
+from edgeagg_agent.protocol.modbus import RtuQuestion
 from hil_tests.virtual.loop import VirtualLoop
 from hil_tests.virtual.registers import Registers
 from hil_tests.virtual.site import Played
@@ -64,8 +66,11 @@ class VirtualBus:
         self._loop, self._rng, self._true_ms = loop, rng, true_ms
         self._meters = meters
 
-    async def read(self, request: ReadRequest) -> Reply:
+    async def exchange(self, question: Question, settings: LineSettings) -> Answer:  # noqa: ARG002
         """Answer as the meter's registers stand in the middle of the exchange."""
+        if not isinstance(question, RtuQuestion):
+            raise TypeError(f"{question}: the meters of this line speak Modbus RTU")
+        request = question.read
         self.stats.transactions += 1
         meter = self._meters[request.unit]
         fate = self._rng.random()
@@ -78,7 +83,7 @@ class VirtualBus:
         # what the meter will hold is known before its time has come: one wait less for each read
         half_ms = self._rng.randint(*bounds_ms) // 2
         sent_s = self._loop.time()
-        words = meter.registers(request).at(self._true_ms() + half_ms)
+        payload = meter.registers(request).at(self._true_ms() + half_ms)
         await self._pass(2 * half_ms)
         if fate < _BAD:
             self.stats.bad_frame += 1
@@ -86,7 +91,7 @@ class VirtualBus:
         if fate < _BAD + _REFUSED:
             self.stats.refused += 1
             raise RefusedError(f"{request}: busy", 6)
-        return Reply(words, sent_s, self._loop.time())
+        return Answer(payload, sent_s, self._loop.time())
 
     async def close(self) -> None:
         """Give back what was never opened."""

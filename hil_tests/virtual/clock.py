@@ -83,3 +83,7 @@ class LeapingClock(SystemClock):
             slot_ms = self._period_ms - self.now_ms() % self._period_ms
             duration_ms = max(duration_ms, min(slot_ms, self._host.until_step_ms() + _NAP_MS))
         await super().sleep_ms(duration_ms)
+
+    async def leap_ms(self, free_ms: int) -> None:
+        """Wait, but no longer than a second after the next step of the clock."""
+        await super().sleep_ms(min(free_ms, self._host.until_step_ms() + _NAP_MS))

@@ -7,6 +7,7 @@ Owns a shortcut: the numbers of the wanted points alone, in integers, from a tab
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -73,13 +74,13 @@ class Registers:
             and request.start <= point.register.address < request.start + request.count
         ]
 
-    def at(self, t_ms: int) -> tuple[int, ...]:
-        """Return the registers as they are at `t_ms`."""
+    def at(self, t_ms: int) -> bytes:
+        """Return the registers as they are at `t_ms`, two bytes each."""
         words = self._fixed.copy()
         for place, point in self._points:
             found = point(t_ms)
             words[place : place + len(found)] = found
-        return tuple(words)
+        return struct.pack(f">{len(words)}H", *words)
 
 
 def _words(sim: SimMeter, ratios: Mapping[str, Fraction], load: DenseLoad, point: Point) -> Words:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
-from edgeagg_agent.config import Site, load_site
+from edgeagg_agent.config import load_site
+from edgeagg_agent.site import Site
 from hil_tests.sim.meters import SimMeter
 from hil_tests.sim.profile import Point
 from hil_tests.sim.site import parse_site
@@ -33,10 +34,11 @@ class _Kind:
     profile: str
     points: tuple[str, ...]
     ratios: Mapping[str, int] = field(default_factory=dict)
+    power_periods: int = 1  # the periods of the site between two reads of power
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "sdm-both": _Kind("eastron-sdm630", _BOTH),
+    "sdm-both": _Kind("eastron-sdm630", _BOTH, power_periods=5),
     "sdm": _Kind("eastron-sdm630", _IMPORT),
     "acrel": _Kind("acrel-adl400", _IMPORT, {"ct": 4, "pt": 1}),
     "chint": _Kind("chint-dtsu666", _IMPORT, {"ct": 10, "pt": 10}),
@@ -84,11 +86,15 @@ def make_site(directory: Path, *, period_ms: int) -> Site:
     for bus, where in _BUSES.items():
         parts.append(f'[[bus]]\nname = "{bus}"\n{where}')
         for unit, (_, name, kind, _, _) in _numbered(bus):
-            points = ", ".join(f'"{point}"' for point in _KINDS[kind].points)
+            played = _KINDS[kind]
+            points = ", ".join(f'"{point}"' for point in played.points)
             parts.append(
-                f'[[bus.meter]]\nname = "{name}"\nunit = {unit}\nprofile = "{_KINDS[kind].profile}"'
+                f'[[bus.meter]]\nname = "{name}"\nunit = {unit}\nprofile = "{played.profile}"'
                 f'\nperiod = "{period_ms}ms"\ntier = 1\npoints = [{points}]'
             )
+            if played.power_periods > 1:
+                slow_ms = period_ms * played.power_periods
+                parts.append(f'[bus.meter.periods]\nactive_power_total = "{slow_ms}ms"')
     file = directory / "site.toml"
     file.write_text("\n\n".join(parts), "utf-8")
     return load_site(file)

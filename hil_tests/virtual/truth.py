@@ -17,6 +17,7 @@ from typing import Any
 from edgeagg import content
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
+from edgeagg_agent import metrics
 from edgeagg_agent.outbox import Outbox
 from hil_tests.sim.loads import UJ_PER_KWH
 from hil_tests.sim.meters import UNITS
@@ -50,11 +51,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The first and the last slot that fell due while the site was polled."""
+    """When polling began and when it ended, by the gateway's clock."""
 
-    first_due_ms: int
-    last_due_ms: int
-    period_ms: int
+    begun_ms: int
+    ended_ms: int
+
+    def slots(self, period_ms: int) -> range:
+        """Return when the slots of a period fell due in it."""
+        first_ms = (self.begun_ms // period_ms + 1) * period_ms
+        return range(first_ms, self.ended_ms + 1, period_ms)
 
 
 class Oracle:
@@ -74,12 +79,17 @@ class Oracle:
         """Check everything."""
         self._check_batches(outbox)
         self._check_counts(outbox)
-        groups = list(self._rows("SELECT id, meter, points FROM groups ORDER BY id"))
-        if sorted(meter for _, meter, _ in groups) != sorted(self._meters):
-            raise ViolationError(f"groups in the database: {groups}")
-        for group, meter, points in groups:
-            self._check_slots(group, meter, span)
-            self._check_values(group, self._meters[meter], json.loads(points))
+        groups = list(self._rows("SELECT id, meter, period_ms, points FROM groups ORDER BY id"))
+        found = sorted((meter, name) for _, meter, _, p in groups for name, *_ in json.loads(p))
+        wanted = [(name, point) for name, meter in self._meters.items() for point in meter.steps]
+        if [one for one in found if one[0] != metrics.METER] != sorted(wanted):
+            raise ViolationError(f"points in the database: {found}")
+        for group, meter, period_ms, points in groups:
+            self._check_slots(group, meter, span.slots(period_ms))
+            if meter == metrics.METER:
+                self._check_own(group)
+            else:
+                self._check_values(group, self._meters[meter], json.loads(points))
 
     def digest(self) -> bytes:
         """Return a hash over every row of every table."""
@@ -118,7 +128,7 @@ class Oracle:
                 raise ViolationError(f"{count} {table} in the batches, {stored} in the database")
         self.tally.windows = sent["windows"]
 
-    def _check_slots(self, group: int, meter: str, span: Span) -> None:
+    def _check_slots(self, group: int, meter: str, due: range) -> None:
         """Each slot is a row or lies in one gap: the runs follow on one another without a step."""
         runs = [
             *self._rows("SELECT due_ms, due_ms, -1 FROM readings WHERE group_id = ?", group),
@@ -126,16 +136,24 @@ class Oracle:
                 "SELECT first_due_ms, last_due_ms, reason FROM gaps WHERE group_id = ?", group
             ),
         ]
-        expected_ms, slots = span.first_due_ms, self.tally.slots
+        expected_ms, slots = due.start, self.tally.slots
         for first_ms, last_ms, reason in sorted(runs):
             if first_ms != expected_ms:
                 raise ViolationError(f"{meter}: slot {expected_ms} is due, {first_ms} comes next")
-            expected_ms = last_ms + span.period_ms
+            expected_ms = last_ms + due.step
             name = "row" if reason < 0 else Quality(reason).name.lower()
-            slots[name] += (last_ms - first_ms) // span.period_ms + 1
-        if expected_ms != span.last_due_ms + span.period_ms:
+            slots[name] += (last_ms - first_ms) // due.step + 1
+        if expected_ms != due[-1] + due.step:
             raise ViolationError(f"{meter}: nothing from slot {expected_ms} on")
-        self.tally.due += (span.last_due_ms - span.first_due_ms) // span.period_ms + 1
+        self.tally.due += len(due)
+
+    def _check_own(self, group: int) -> None:
+        """Look for what must not be: own points that the gateway does not know."""
+        for at_ms, mantissas in self._rows(
+            "SELECT at_ms, mantissas FROM readings WHERE group_id = ?", group
+        ):
+            if None in json.loads(mantissas):
+                raise ViolationError(f"the gateway at {at_ms}: {mantissas}")
 
     def _check_values(self, group: int, meter: Played, points: Sequence[list[Any]]) -> None:
         """Each value is the truth at its row's time, to one step; each other one has a reason."""

@@ -15,8 +15,7 @@ from random import Random
 
 from edgeagg.receiver.inbox import Message
 from edgeagg.receiver.sqlite import SqliteStore
-from edgeagg_agent.clock import Clock
-from edgeagg_agent.schedule import next_due_ms
+from edgeagg_agent import boundary, metrics
 from hil_tests.virtual.bus import VirtualBus, WiredMeter
 from hil_tests.virtual.clock import HostClock, LeapingClock
 from hil_tests.virtual.errors import ViolationError
@@ -65,7 +64,9 @@ class World:
                     loop,
                     Random(f"{seed}/bus/{bus.name}"),
                     {
-                        meter.unit: WiredMeter(self._meters[meter.name], plan.dark[meter.name])
+                        meter.address.unit: WiredMeter(
+                            self._meters[meter.name], plan.dark[meter.name]
+                        )
                         for meter in bus.meters
                     },
                     self._true_ms,
@@ -78,7 +79,7 @@ class World:
         )
         self._gateway: Gateway | None = None
         self._platform: Platform | None = None
-        self._promised = [0] * len(site.meters)
+        self._promised = [0] * len(site.catalogue().groups)
 
     async def run(self, span_ms: int) -> tuple[Tally, str]:
         """Let the site live for `span_ms`, then check it; return what there is, and its digest."""
@@ -91,18 +92,15 @@ class World:
                 await self._platform.close()
 
     async def _run(self, span_ms: int) -> tuple[Tally, str]:
-        first_due_ms = next_due_ms(self._host.host_ms(self._true_ms()), self._period_ms)
+        begun_ms = self._host.host_ms(self._true_ms())
         async with asyncio.TaskGroup() as lives:
             gateways = lives.create_task(self._live_gateways(lives))
             platforms = lives.create_task(self._live_platforms(lives))
             await self._until(span_ms)
             gateway, gateway_life = await gateways
             platform_life = await platforms
-            # nothing is being read two thirds into a period, so what was due is known exactly
-            host_ms = self._host.host_ms(self._true_ms())
-            await asyncio.sleep((self._period_ms * 2 // 3 - host_ms) % self._period_ms / 1000)
-            host_ms = self._host.host_ms(self._true_ms())
-            span = Span(first_due_ms, host_ms - host_ms % self._period_ms, self._period_ms)
+            await self._between_slots()
+            span = Span(begun_ms, self._host.host_ms(self._true_ms()))
             await self._finish(gateway)
             for life in (gateway_life, platform_life):
                 life.cancel()
@@ -112,6 +110,19 @@ class World:
             self._travelled.update(oracle.digest())
         return oracle.tally, self._travelled.hexdigest()
 
+    async def _between_slots(self) -> None:
+        """Wait until nothing is being read, so that what was due is known exactly.
+
+        That is two thirds into a period, except in the last one before a quarter hour, in which
+        totalisers are read late.
+        """
+        quarter_ms = boundary.QUARTER_MS
+        host_ms = self._host.host_ms(self._true_ms())
+        wait_ms = (self._period_ms * 2 // 3 - host_ms) % self._period_ms
+        while (host_ms + wait_ms) % quarter_ms >= quarter_ms - self._period_ms:
+            wait_ms += self._period_ms
+        await asyncio.sleep(wait_ms / 1000)
+
     @property
     def _database(self) -> str:
         return str(self._directory / "platform.db")
@@ -119,8 +130,12 @@ class World:
     def _true_ms(self) -> int:
         return self._start_ms + self._loop.now_ms
 
-    def _clock(self) -> Clock:
-        return LeapingClock(self._host, lambda: self._loop.now_ms * _NS_PER_MS, self._period_ms)
+    def _clock(self) -> LeapingClock:
+        return LeapingClock(
+            self._host,
+            lambda: self._loop.now_ms * _NS_PER_MS,
+            min(self._period_ms, metrics.PERIOD_MS),
+        )
 
     async def _until(self, at_ms: int) -> None:
         await asyncio.sleep((at_ms - self._loop.now_ms) / 1000)
