@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -17,9 +17,11 @@ help:
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
+	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
+	@echo 'make bench             bus, CPU and bytes beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
-	@echo 'make wheels            build both distributions into dist/'
+	@echo 'make wheels            build the distributions into dist/: edgeagg, edgeagg-agent, edgeagg-sim'
 	@echo 'make clean             remove what was built'
 
 setup:
@@ -36,6 +38,7 @@ rust: setup
 lint: setup
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
+	$(BIN)/python tools/make_meters_doc.py --check
 
 types: setup
 	$(BIN)/mypy
@@ -50,12 +53,24 @@ unit: setup
 hil-short: setup
 	$(BIN)/pytest -q -n $(JOBS) -m 'not long' hil_tests
 
+# the long scenarios mostly wait: twice as many of them as there are cores
 hil: setup
-	$(BIN)/pytest -q -n $(JOBS) hil_tests
+	$(BIN)/pytest -q -n $(JOBS) -m 'not long' hil_tests
+	$(BIN)/pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m long hil_tests
 
 # the agent's and the receiver's logic through simulated days with faults, from a seed
 days: setup
 	@$(BIN)/python -m hil_tests.virtual --seed $(SEED) --days $(DAYS)
+
+# a line in virtual time whose replies are injured in every known way: 0 wrong values
+faults: setup
+	@$(BIN)/python -m hil_tests.virtual.wire --transactions 1000000 --seed $(SEED)
+
+# ratios beside peers and physical bounds; some ten minutes on a machine that does nothing else
+bench: setup
+	@$(BIN)/python -m hil_tests.speed bus
+	@$(BIN)/python -m hil_tests.speed cpu
+	@$(BIN)/python -m hil_tests.speed.codec
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .
@@ -69,6 +84,7 @@ wheels: setup
 	rm -rf dist
 	$${UV:-$$(command -v uv || echo .tools/bin/uv)} build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist .
 	$${UV:-$$(command -v uv || echo .tools/bin/uv)} build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist agent
+	$${UV:-$$(command -v uv || echo .tools/bin/uv)} build --wheel --no-build-isolation --python $(BIN)/python --out-dir dist hil_tests
 
 clean:
 	rm -rf .venv .tools .demo dist aggregator-rs/target python/edgeagg/_core*.so
