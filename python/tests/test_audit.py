@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from edgeagg.cli import main
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
 from edgeagg.receiver.audit import Audit, audit
 from edgeagg.receiver.inbox import Inbox, Message
-from edgeagg.receiver.store import open_store
+from edgeagg.receiver.store import Bound, open_store
 
 GATEWAY = "qp-0001"
 PERIOD_MS = 1_000
@@ -78,6 +80,45 @@ def test_a_whole_run_is_whole_and_balances(tmp_path: Path) -> None:
     assert incomer.gap_kwh == pytest.approx(0.39)
 
 
+def test_energy_of_another_group_or_tier_0_does_not_narrow_or_spoil_the_balance(
+    tmp_path: Path,
+) -> None:
+    # read every 10 min: no energy in it, so nobody has to wait for its second slot
+    gauges = Group("hall", 600_000, (PointInfo("voltage_l1", "V", -1, Kind.GAUGE),))
+    itself = Group("itself", PERIOD_MS, CATALOGUE.groups[0].points)
+    export = Group("hall", PERIOD_MS, (PointInfo("active_energy_export", "Wh", 0, Kind.TOTALISER),))
+    known = dataclasses.replace(
+        CATALOGUE,
+        meters=(*CATALOGUE.meters, MeterInfo("itself", "edgeagg-gateway", 0, "", "")),
+        groups=(*CATALOGUE.groups, gauges, itself, export),
+    )
+    totalisers = [(g.period_ms, [g.points[0].kind is Kind.TOTALISER]) for g in known.groups]
+    core = Aggregator(totalisers, [10_000])
+    core.push_row(2, 100_000, 100_000, [2300], b"\0")
+    for second in range(100, 141):
+        due_ms = second * PERIOD_MS
+        for group, watt_hours in ((0, 110), (1, 120), (4, 20)):
+            core.push_row(group, due_ms, due_ms + group, [second * watt_hours], b"\0")
+        if second < 120:
+            core.push_row(3, due_ms, due_ms, [second], b"\0")
+    part = core.cut(200_000)
+    assert part is not None
+    kinds = ((BatchKind.CATALOGUE, 0, known.to_bytes()), (BatchKind.DATA, CODEC_DELTA, part[0]))
+    found = audited(
+        tmp_path / "db",
+        [
+            Batch(GATEWAY, 7, sequence, kind, known.hash, 1_000, codec, payload)
+            for sequence, (kind, codec, payload) in enumerate(kinds, 1)
+        ],
+    )
+    assert found.is_whole
+    assert (found.from_ms, found.to_ms) == (101_000, 140_000)
+    incomer, hall = found.nodes
+    # 39 slots, and the hall gives 20 of its 120 Wh back
+    assert incomer.net_kwh == Fraction(39 * 110, 1_000)
+    assert hall.net_kwh == Fraction(39 * (120 - 20), 1_000)
+
+
 def test_a_declared_gap_explains_its_slots(tmp_path: Path) -> None:
     found = audited(tmp_path / "db", batches(range(100, 120), gap_at=110))
     assert found.is_whole
@@ -111,6 +152,25 @@ def test_the_command_tells_whole_from_not_whole(
     assert main(["audit", "--json", "--store", f"sqlite:///{tmp_path}/holed"]) == 1
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["whole"], found["slots"]["unexplained"]) == (False, 2)
+
+
+def test_what_was_refused_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def refuse() -> None:
+        store = await open_store(f"sqlite:///{tmp_path}/db", Bound(rows_max=2))
+        for number in range(3):
+            await store.quarantine(5_000, "nowhere", "of no use", bytes(10 + number))
+        await store.close()
+
+    audited(tmp_path / "db", batches(range(100, 141)))
+    assert main(["audit", "--store", f"sqlite:///{tmp_path}/db"]) == 0
+    assert "quarantine" not in capsys.readouterr().out
+    asyncio.run(refuse())
+    assert main(["audit", "--store", f"sqlite:///{tmp_path}/db"]) == 0
+    shown = capsys.readouterr().out
+    assert "quarantine: 2 messages, 55 bytes; 1 older ones dropped" in shown
+    assert main(["audit", "--json", "--store", f"sqlite:///{tmp_path}/db"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["quarantine"]["dropped_bytes"] == 26
 
 
 @pytest.mark.parametrize(

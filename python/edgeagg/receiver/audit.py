@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from edgeagg.balance import Node, balance
-from edgeagg.errors import FormatError
-from edgeagg.model import Catalogue, PointInfo
-from edgeagg.receiver.store import SlotCount, Store, StoredRow, StreamStatus
-
-_IMPORT, _EXPORT = "active_energy_import", "active_energy_export"
+from edgeagg.balance import NOTHING, Energy, Node, balance
+from edgeagg.model import Quality
+from edgeagg.receiver.energies import DIRECTIONS
+from edgeagg.receiver.store import Quarantined, SlotCount, Store, StreamStatus
+from edgeagg.tree import Tree, grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class Audit:
     nodes: tuple[Node, ...]
     from_ms: int
     to_ms: int
+    quarantined: Quarantined  # of all gateways: nobody knows who sent what was refused
 
     @property
     def point_slots_due(self) -> int:
@@ -114,6 +114,12 @@ class Audit:
             ],
             "from_ms": self.from_ms,
             "to_ms": self.to_ms,
+            "quarantine": {
+                "rows": self.quarantined.row_count,
+                "bytes": self.quarantined.byte_count,
+                "dropped_rows": self.quarantined.dropped_rows,
+                "dropped_bytes": self.quarantined.dropped_bytes,
+            },
         }
 
 
@@ -122,10 +128,11 @@ async def audit(store: Store, gateway: str) -> Audit:
     streams = [stream for stream in await store.streams() if stream.gateway == gateway]
     slots = [SlotBalance(count) for count in await store.slots(gateway)]
     catalogues = await store.catalogues(gateway)
-    from_ms, to_ms = _common(slots)
+    tree = grow(catalogues[-1].meters if catalogues else ())
+    from_ms, to_ms = _common(slots, {meter.name for meter in tree.meters})
     nodes: tuple[Node, ...] = ()
-    if catalogues and to_ms > from_ms:
-        nodes = await _nodes(store, gateway, catalogues[-1], from_ms, to_ms)
+    if to_ms > from_ms:
+        nodes = await _nodes(store, gateway, tree, from_ms, to_ms)
     return Audit(
         gateway,
         tuple(streams),
@@ -134,63 +141,50 @@ async def audit(store: Store, gateway: str) -> Audit:
         nodes,
         from_ms,
         to_ms,
+        await store.quarantined(),
     )
 
 
-def _common(slots: Sequence[SlotBalance]) -> tuple[int, int]:
-    """Return the interval in which every group was read, the ends left out."""
-    if not slots:
+def _common(slots: Sequence[SlotBalance], meters: Collection[str]) -> tuple[int, int]:
+    """Return the interval in which the energies of these meters were read, the ends left out."""
+    counts = [slot.count for slot in slots if slot.count.has_energy and slot.count.meter in meters]
+    if not counts:
         return 0, 0
-    period_ms = max(slot.count.period_ms for slot in slots)
-    first = max(slot.count.first_due_ms for slot in slots) + period_ms
-    last = min(slot.count.last_due_ms for slot in slots)
+    period_ms = max(count.period_ms for count in counts)
+    first = max(count.first_due_ms for count in counts) + period_ms
+    last = min(count.last_due_ms for count in counts)
     return first, last
 
 
 async def _nodes(
-    store: Store, gateway: str, catalogue: Catalogue, from_ms: int, to_ms: int
+    store: Store, gateway: str, tree: Tree, from_ms: int, to_ms: int
 ) -> tuple[Node, ...]:
-    net: dict[str, Fraction | None] = {}
-    for meter in catalogue.meters:
-        opening = await _register(store, gateway, meter.name, from_ms)
-        closing = await _register(store, gateway, meter.name, to_ms)
-        net[meter.name] = None if opening is None or closing is None else closing - opening
-    try:
-        return balance(catalogue.meters, net)
-    except ValueError as error:
-        raise FormatError(f"the catalogue of {gateway}: {error}") from None
+    energies: dict[str, list[Energy]] = {}
+    for meter in tree.meters:
+        opening = await _net_register(store, gateway, meter.name, from_ms)
+        closing = await _net_register(store, gateway, meter.name, to_ms)
+        net = NOTHING
+        if opening is not None and closing is not None:
+            # a register is read between two rows that are good, or not at all
+            net = Energy(closing - opening, Fraction(1), Quality.GOOD)
+        energies[meter.name] = [net]
+    return balance(tree.meters, energies)
 
 
-async def _register(store: Store, gateway: str, meter: str, at_ms: int) -> Fraction | None:
+async def _net_register(store: Store, gateway: str, meter: str, at_ms: int) -> Fraction | None:
     """Interpolate a meter's net register (import minus export, kWh) at one instant."""
-    before, after = await store.bracket(gateway, meter, at_ms)
-    if before is None or after is None:
-        return None
-    values = _net(before), _net(after)
-    if values[0] is None or values[1] is None:
-        return None
-    span_ms = after.at_ms - before.at_ms
-    share = Fraction(at_ms - before.at_ms, span_ms) if span_ms else Fraction(0)
-    return values[0] + (values[1] - values[0]) * share
-
-
-def _net(row: StoredRow) -> Fraction | None:
-    imported = _total(row, _IMPORT)
-    exported = _total(row, _EXPORT)
-    if imported is None and exported is None:
-        return None
-    return (imported or Fraction(0)) - (exported or Fraction(0))
-
-
-def _total(row: StoredRow, name: str) -> Fraction | None:
-    for point, mantissa in zip(row.points, row.mantissas, strict=True):
-        if point.name == name and mantissa is not None:
-            return _scaled(point, mantissa)
-    return None
-
-
-def _scaled(point: PointInfo, mantissa: int) -> Fraction:
-    return mantissa * Fraction(10) ** point.exponent
+    shown: list[Fraction] = []
+    for point, factor in DIRECTIONS.items():
+        before, after = await store.bracket(gateway, meter, point, at_ms)
+        if before is None and after is None:
+            continue  # the meter has none, or nobody reads it
+        if before is None or after is None:
+            return None
+        span_ms = after.at_ms - before.at_ms
+        share = Fraction(at_ms - before.at_ms, span_ms) if span_ms else Fraction(0)
+        rise = after.shown_kwh - before.shown_kwh
+        shown.append(factor * (before.shown_kwh + rise * share))
+    return sum(shown, Fraction(0)) if shown else None
 
 
 def _rounded(energy_kwh: Fraction | None) -> float | None:

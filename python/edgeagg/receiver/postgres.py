@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
+from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
-from edgeagg.receiver import rows
+from edgeagg.receiver import energies, postgres_queries, rows
 from edgeagg.receiver.store import (
+    QUARANTINE,
+    Bound,
     Delivery,
     Outcome,
     Progress,
+    Quarantined,
+    Register,
     SlotCount,
-    StoredRow,
     StreamStatus,
     collapse,
 )
@@ -45,11 +49,12 @@ _GroupIds = dict[tuple[str, Group], int]
 class PostgresStore:
     """A few connections that are made again when the server has gone."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, bound: Bound) -> None:
         self._pool = pool
+        self._bound = bound
 
     @staticmethod
-    async def open(url: str) -> PostgresStore:
+    async def open(url: str, quarantine: Bound = QUARANTINE) -> PostgresStore:
         """Connect to the database at `url` and make its tables."""
         pool = await asyncpg.create_pool(
             url,
@@ -59,7 +64,7 @@ class PostgresStore:
             timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_COMMAND_TIMEOUT_S,
         )
-        store = PostgresStore(pool)
+        store = PostgresStore(pool, quarantine)
         try:
             async with store._transaction() as connection:
                 # CREATE ... IF NOT EXISTS fails when two sessions run it at the same moment
@@ -117,20 +122,42 @@ class PostgresStore:
             return await _progress(connection, gateway, epoch)
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a refused message, once however often it comes."""
-        await self._all(
-            "INSERT INTO quarantine (digest, received_ms, topic, reason, data)"
-            " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            hashlib.sha256(hashlib.sha256(topic.encode()).digest() + data).digest(),
-            received_ms,
-            _storable(topic),
-            _storable(reason),
-            data,
+        """Keep a refused message, once however often it comes; the oldest go for it."""
+        digest = hashlib.sha256(hashlib.sha256(topic.encode()).digest() + data).digest()
+        topic, reason, data = rows.kept(topic, reason, data)
+        async with self._transaction() as connection:
+            size = await connection.fetchval(
+                "INSERT INTO quarantine (digest, received_ms, topic, reason, data)"
+                " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
+                " RETURNING octet_length(topic) + octet_length(reason) + octet_length(data)",
+                digest,
+                received_ms,
+                _storable(topic),
+                _storable(reason),
+                data,
+            )
+            if size is None:
+                return
+            row_count, byte_count = await connection.fetchrow(
+                "UPDATE quarantine_totals SET row_count = row_count + 1,"
+                " byte_count = byte_count + $1 RETURNING row_count, byte_count",
+                size,
+            )
+            if row_count > self._bound.rows_max or byte_count > self._bound.bytes_max:
+                await connection.execute(
+                    postgres_queries.DROP_OLDEST, self._bound.rows_left, self._bound.bytes_left
+                )
+
+    async def quarantined(self) -> Quarantined:
+        """Count what quarantine holds and what it dropped."""
+        (found,) = await self._all(
+            "SELECT row_count, byte_count, dropped_rows, dropped_bytes FROM quarantine_totals"
         )
+        return Quarantined(*found)
 
     async def streams(self) -> Sequence[StreamStatus]:
         """Return every epoch of every gateway."""
-        return [StreamStatus(*row) for row in await self._all(_STREAMS)]
+        return [StreamStatus(*row) for row in await self._all(postgres_queries.STREAMS)]
 
     async def catalogues(self, gateway: str) -> Sequence[Catalogue]:
         """Return the gateway's catalogues, oldest first."""
@@ -141,7 +168,7 @@ class PostgresStore:
 
     async def slots(self, gateway: str) -> Sequence[SlotCount]:
         """Count the slots of every group of the gateway."""
-        return [SlotCount(*row) for row in await self._all(_SLOTS, gateway)]
+        return [SlotCount(*row) for row in await self._all(postgres_queries.SLOTS, gateway)]
 
     async def window_count(self, gateway: str) -> int:
         """Count the gateway's windows."""
@@ -152,16 +179,33 @@ class PostgresStore:
         return int(found[0][0])
 
     async def bracket(
-        self, gateway: str, meter: str, at_ms: int
-    ) -> tuple[StoredRow | None, StoredRow | None]:
-        """Return the meter's good rows on either side of `at_ms`."""
-        return await self._row(_BEFORE, gateway, meter, at_ms), await self._row(
-            _AFTER, gateway, meter, at_ms
+        self, gateway: str, meter: str, point: str, at_ms: int
+    ) -> tuple[Register | None, Register | None]:
+        """Return the totaliser's good states on either side of `at_ms`."""
+        return (
+            await self._register(postgres_queries.BEFORE, gateway, meter, point, at_ms),
+            await self._register(postgres_queries.AFTER, gateway, meter, point, at_ms),
         )
 
-    async def _row(self, statement: str, *values: object) -> StoredRow | None:
-        for at_ms, points, mantissas in await self._all(statement, *values):
-            return StoredRow(at_ms, rows.points_from(points), tuple(mantissas))
+    async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
+        """Return where the windows with energies begin and end."""
+        ((first_ms, last_ms),) = await self._all(postgres_queries.SPAN, gateway, length_ms)
+        return None if first_ms is None else (first_ms, last_ms + length_ms)
+
+    async def energies(
+        self, gateway: str, length_ms: int, from_ms: int, to_ms: int
+    ) -> Mapping[str, Mapping[int, Energy]]:
+        """Return net energies by meter and start of the window."""
+        left_out = energies.without_place(await self.catalogues(gateway))
+        found = await self._all(postgres_queries.ENERGIES, gateway, length_ms, from_ms, to_ms)
+        windows = (energies.EnergyRow(*row) for row in found)
+        return energies.net_energies(windows, length_ms, left_out)
+
+    async def _register(
+        self, statement: str, gateway: str, meter: str, point: str, at_ms: int
+    ) -> Register | None:
+        for found_ms, points, mantissas in await self._all(statement, gateway, meter, point, at_ms):
+            return energies.register(found_ms, points, mantissas, point)
         return None
 
     async def _all(self, statement: str, *values: object) -> Sequence[Any]:
@@ -185,7 +229,7 @@ class PostgresStore:
         async with self._connection() as connection, connection.transaction():
             # a receipt is sent after the commit, so the commit must survive a power cut; a server
             # that is set to wait for more than its own disk keeps that
-            await connection.execute(_SYNCHRONOUS)
+            await connection.execute(postgres_queries.SYNCHRONOUS)
             yield connection
 
 
@@ -246,8 +290,9 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
         [rows.batch_row(delivery) for delivery in deliveries],
     )
     await connection.executemany(
-        "INSERT INTO catalogues (gateway, hash, received_ms, body) VALUES ($1, $2, $3, $4)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO catalogues AS known (gateway, hash, received_ms, body)"
+        " VALUES ($1, $2, $3, $4) ON CONFLICT (gateway, hash) DO UPDATE"
+        " SET received_ms = greatest(known.received_ms, excluded.received_ms)",
         sorted(
             (d.batch.gateway, d.batch.schema, d.received_ms, d.batch.payload)
             for d in deliveries
@@ -353,48 +398,3 @@ async def _progress(connection: Connection, gateway: str, epoch: int) -> Progres
 def _storable(text: str) -> str:
     # the one character that PostgreSQL's text cannot hold
     return text.replace("\0", "\ufffd")
-
-
-_SYNCHRONOUS = """
-SELECT set_config('synchronous_commit', 'on', true)
-WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
-"""
-
-_STREAMS = """
-SELECT s.gateway, s.epoch, s.through, count(*), count(*) FILTER (WHERE b.kind = 2),
-       max(b.sequence), sum(b.bytes)::bigint
-FROM streams s JOIN batches b USING (gateway, epoch)
-GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms), s.epoch
-"""
-
-_BEFORE = """
-SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
-WHERE gateway = $1 AND meter = $2 AND at_ms <= $3 AND qualities IS NULL
-ORDER BY at_ms DESC LIMIT 1
-"""
-
-_AFTER = """
-SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
-WHERE gateway = $1 AND meter = $2 AND at_ms >= $3 AND qualities IS NULL
-ORDER BY at_ms LIMIT 1
-"""
-
-_SLOTS = """
-SELECT g.gateway, g.meter, g.period_ms, jsonb_array_length(g.points),
-       least(r.first_due, p.first_due), greatest(r.last_due, p.last_due),
-       r.n, coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0)
-FROM groups g
-CROSS JOIN LATERAL (
-    SELECT min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
-           sum(num_nonnulls(VARIADIC mantissas))::bigint AS v,
-           sum(num_nulls(VARIADIC mantissas))::bigint AS q
-    FROM readings WHERE group_id = g.id
-) r
-CROSS JOIN LATERAL (
-    SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count)::bigint AS n
-    FROM gaps WHERE group_id = g.id
-) p
-WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
-ORDER BY g.meter, g.period_ms, g.id
-"""

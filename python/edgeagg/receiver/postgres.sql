@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS batches (
 CREATE TABLE IF NOT EXISTS catalogues (
     hash bytea NOT NULL,
     gateway text COLLATE "C" NOT NULL,
-    received_ms bigint NOT NULL,
+    received_ms bigint NOT NULL,    -- the last time: a gateway may go back to an older one
     body bytea NOT NULL,            -- msgpack, docs/batch-format.md
     PRIMARY KEY (gateway, hash)
 );
@@ -48,6 +48,9 @@ CREATE TABLE IF NOT EXISTS readings (
     qualities smallint[],           -- NULL when all are good
     PRIMARY KEY (group_id, due_ms)
 );
+
+-- good rows by the time they were read: what a register showed on either side of a moment
+CREATE INDEX IF NOT EXISTS readings_by_time ON readings (group_id, at_ms) WHERE qualities IS NULL;
 
 CREATE TABLE IF NOT EXISTS windows (
     group_id bigint NOT NULL REFERENCES groups,
@@ -81,6 +84,29 @@ CREATE TABLE IF NOT EXISTS quarantine (
     topic text NOT NULL,
     reason text NOT NULL,
     data bytea NOT NULL
+);
+
+-- One row: what quarantine holds, and what had to go because it holds no more.
+CREATE TABLE IF NOT EXISTS quarantine_totals (
+    only_one boolean PRIMARY KEY CHECK (only_one),
+    row_count bigint NOT NULL,
+    byte_count bigint NOT NULL,     -- of topics, reasons and data
+    dropped_rows bigint NOT NULL,
+    dropped_bytes bigint NOT NULL
+);
+INSERT INTO quarantine_totals
+SELECT true, count(*),
+       coalesce(sum(octet_length(topic) + octet_length(reason) + octet_length(data)), 0), 0, 0
+FROM quarantine WHERE NOT EXISTS (SELECT 1 FROM quarantine_totals)
+ON CONFLICT DO NOTHING;
+
+-- Groups that hold totalisers of the energy that a meter balances with.
+CREATE OR REPLACE VIEW energy_groups AS
+SELECT g.id, g.gateway, g.meter, g.period_ms, g.points FROM groups g
+WHERE EXISTS (
+    SELECT 1 FROM jsonb_array_elements(g.points) AS p (point)
+    WHERE p.point ->> 0 IN ('active_energy_import', 'active_energy_export')
+      AND p.point ->> 3 = 'totaliser'
 );
 
 CREATE OR REPLACE VIEW reading AS

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edgeagg.batch import BatchKind
+from edgeagg.batch import MESSAGE_BYTES_MAX, BatchKind
 from edgeagg.content import GapRow, ReadingRow, WindowRow
 from edgeagg.errors import FormatError
 from edgeagg.model import Group, Kind, PointInfo, Quality
@@ -98,3 +98,10 @@ def window_values(row: WindowRow) -> Iterator[list[int | None]]:
 def gap_values(row: GapRow) -> tuple[int, int, int, int]:
     """Return first_due_ms, last_due_ms, slot_count, reason."""
     return row.first_due_ms, row.last_due_ms, row.slot_count, row.reason
+
+
+def kept(topic: str, reason: str, data: bytes) -> tuple[str, str, bytes]:
+    """Return what quarantine keeps of a message: no more than a message may hold."""
+    if len(data) > MESSAGE_BYTES_MAX:
+        reason = f"{reason} ({len(data)} bytes, the first {MESSAGE_BYTES_MAX} are kept)"
+    return topic, reason, data[:MESSAGE_BYTES_MAX]

@@ -9,20 +9,25 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
-from edgeagg.receiver import rows
+from edgeagg.receiver import energies, rows, sqlite_queries
 from edgeagg.receiver.store import (
+    QUARANTINE,
+    Bound,
     Delivery,
     Outcome,
     Progress,
+    Quarantined,
+    Register,
     SlotCount,
-    StoredRow,
     StreamStatus,
     collapse,
 )
@@ -36,15 +41,16 @@ _BUSY_TIMEOUT_S = 30
 class SqliteStore:
     """One connection with a thread of its own: what was begun ends, even for a cancelled caller."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, bound: Bound) -> None:
         self._connection = connection
+        self._bound = bound
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._group_ids: dict[tuple[str, Group], int] = {}
 
     @staticmethod
-    async def open(path: str) -> SqliteStore:
+    async def open(path: str, quarantine: Bound = QUARANTINE) -> SqliteStore:
         """Open or create the file `path` and its tables."""
-        return SqliteStore(await asyncio.to_thread(_connect, path))
+        return SqliteStore(await asyncio.to_thread(_connect, path), quarantine)
 
     async def close(self) -> None:
         """Let go of the file."""
@@ -65,15 +71,16 @@ class SqliteStore:
         return await self._run(lambda: self._progress(gateway, epoch))
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a refused message, once however often it comes."""
-        await self._all(
-            "INSERT OR IGNORE INTO quarantine (received_ms, topic, reason, data)"
-            " VALUES (?, ?, ?, ?) RETURNING 1",
-            received_ms,
-            topic,
-            reason,
-            data,
+        """Keep a refused message, once however often it comes; the oldest go for it."""
+        message = rows.kept(topic, reason, data)
+        await self._run(lambda: self._quarantine(received_ms, *message))
+
+    async def quarantined(self) -> Quarantined:
+        """Count what quarantine holds and what it dropped."""
+        (found,) = await self._all(
+            "SELECT row_count, byte_count, dropped_rows, dropped_bytes FROM quarantine_totals"
         )
+        return Quarantined(*found)
 
     async def streams(self) -> Sequence[StreamStatus]:
         """Return every epoch of every gateway."""
@@ -93,7 +100,7 @@ class SqliteStore:
 
     async def slots(self, gateway: str) -> Sequence[SlotCount]:
         """Count the slots of every group of the gateway."""
-        found = await self._all(_SLOTS, gateway)
+        found = await self._all(sqlite_queries.SLOTS, gateway)
         return [SlotCount(*row) for row in found]
 
     async def window_count(self, gateway: str) -> int:
@@ -105,33 +112,85 @@ class SqliteStore:
         return int(found[0][0])
 
     async def bracket(
-        self, gateway: str, meter: str, at_ms: int
-    ) -> tuple[StoredRow | None, StoredRow | None]:
-        """Return the meter's good rows on either side of `at_ms`."""
-        return await self._row(_BEFORE, gateway, meter, at_ms), await self._row(
-            _AFTER, gateway, meter, at_ms
+        self, gateway: str, meter: str, point: str, at_ms: int
+    ) -> tuple[Register | None, Register | None]:
+        """Return the totaliser's good states on either side of `at_ms`."""
+        return (
+            await self._register(sqlite_queries.BEFORE, gateway, meter, point, at_ms),
+            await self._register(sqlite_queries.AFTER, gateway, meter, point, at_ms),
         )
 
-    async def _row(self, statement: str, *values: object) -> StoredRow | None:
-        for at_ms, points, mantissas in await self._all(statement, *values):
-            return StoredRow(at_ms, rows.points_from(points), tuple(json.loads(mantissas)))
+    async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
+        """Return where the windows with energies begin and end."""
+        ((first_ms, last_ms),) = await self._all(sqlite_queries.SPAN, gateway, length_ms)
+        return None if first_ms is None else (first_ms, last_ms + length_ms)
+
+    async def energies(
+        self, gateway: str, length_ms: int, from_ms: int, to_ms: int
+    ) -> Mapping[str, Mapping[int, Energy]]:
+        """Return net energies by meter and start of the window."""
+        left_out = energies.without_place(await self.catalogues(gateway))
+        found = await self._all(sqlite_queries.ENERGIES, gateway, length_ms, from_ms, to_ms)
+        windows = (energies.EnergyRow(*row[:4], *map(json.loads, row[4:])) for row in found)
+        return energies.net_energies(windows, length_ms, left_out)
+
+    async def _register(
+        self, statement: str, gateway: str, meter: str, point: str, at_ms: int
+    ) -> Register | None:
+        for found_ms, points, mantissas in await self._all(statement, gateway, meter, point, at_ms):
+            return energies.register(found_ms, points, json.loads(mantissas), point)
         return None
 
+    def _quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
+        with self._transaction():
+            is_new = self._connection.execute(
+                "INSERT OR IGNORE INTO quarantine (received_ms, topic, reason, data)"
+                " VALUES (?, ?, ?, ?) RETURNING 1",
+                (received_ms, topic, reason, data),
+            ).fetchall()
+            if not is_new:
+                return
+            size = len(topic.encode()) + len(reason.encode()) + len(data)
+            ((row_count, byte_count),) = self._connection.execute(
+                "UPDATE quarantine_totals SET row_count = row_count + 1,"
+                " byte_count = byte_count + ? RETURNING row_count, byte_count",
+                (size,),
+            ).fetchall()
+            if row_count <= self._bound.rows_max and byte_count <= self._bound.bytes_max:
+                return
+            dropped = self._connection.execute(
+                sqlite_queries.DROP_OLDEST, (self._bound.rows_left, self._bound.bytes_left)
+            ).fetchall()
+            self._connection.execute(
+                "UPDATE quarantine_totals SET row_count = row_count - ?1,"
+                " byte_count = byte_count - ?2, dropped_rows = dropped_rows + ?1,"
+                " dropped_bytes = dropped_bytes + ?2",
+                (len(dropped), sum(size for (size,) in dropped)),
+            )
+
     def _commit(self, deliveries: Sequence[Delivery]) -> list[Outcome]:
-        self._connection.execute("BEGIN IMMEDIATE")
         try:
-            for gateway, group in rows.groups_of(deliveries):
-                self._group_id(gateway, group)
-            outcomes = [self._insert(delivery) for delivery in deliveries]
-            for gateway, epoch in {(d.batch.gateway, d.batch.epoch) for d in deliveries}:
-                self._advance(gateway, epoch)
-            self._connection.execute("COMMIT")
+            with self._transaction():
+                for gateway, group in rows.groups_of(deliveries):
+                    self._group_id(gateway, group)
+                outcomes = [self._insert(delivery) for delivery in deliveries]
+                for gateway, epoch in {(d.batch.gateway, d.batch.epoch) for d in deliveries}:
+                    self._advance(gateway, epoch)
         except BaseException:
             self._group_ids.clear()
+            raise
+        return outcomes
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
             if self._connection.in_transaction:  # some errors have rolled it back already
                 self._connection.execute("ROLLBACK")
             raise
-        return outcomes
 
     def _insert(self, delivery: Delivery) -> Outcome:
         batch = delivery.batch
@@ -147,7 +206,9 @@ class SqliteStore:
         )
         if delivery.catalogue is not None and delivery.content is None:
             self._connection.execute(
-                "INSERT OR IGNORE INTO catalogues VALUES (?, ?, ?, ?)",
+                "INSERT INTO catalogues (hash, gateway, received_ms, body) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (gateway, hash) DO UPDATE"
+                " SET received_ms = max(received_ms, excluded.received_ms)",
                 (batch.schema, batch.gateway, delivery.received_ms, batch.payload),
             )
         if delivery.content is not None:
@@ -261,37 +322,3 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 def _plain(value: object) -> object:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
-
-
-_BEFORE = """
-SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
-WHERE gateway = ? AND meter = ? AND at_ms <= ? AND qualities IS NULL
-ORDER BY at_ms DESC LIMIT 1
-"""
-
-_AFTER = """
-SELECT at_ms, points, mantissas FROM readings JOIN groups ON groups.id = group_id
-WHERE gateway = ? AND meter = ? AND at_ms >= ? AND qualities IS NULL
-ORDER BY at_ms LIMIT 1
-"""
-
-_SLOTS = """
-SELECT g.gateway, g.meter, g.period_ms, json_array_length(g.points),
-       min(coalesce(r.first_due, p.first_due), coalesce(p.first_due, r.first_due)),
-       max(coalesce(r.last_due, p.last_due), coalesce(p.last_due, r.last_due)),
-       coalesce(r.n, 0), coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0)
-FROM groups g
-LEFT JOIN (
-    SELECT group_id, min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
-           sum((SELECT count(value) FROM json_each(mantissas))) AS v,
-           sum((SELECT count(*) - count(value) FROM json_each(mantissas))) AS q
-    FROM readings GROUP BY group_id
-) r ON r.group_id = g.id
-LEFT JOIN (
-    SELECT group_id, min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count) AS n
-    FROM gaps GROUP BY group_id
-) p ON p.group_id = g.id
-WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
-ORDER BY g.meter, g.period_ms, g.id
-"""

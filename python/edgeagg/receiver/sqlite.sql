@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS batches (
 CREATE TABLE IF NOT EXISTS catalogues (
     hash BLOB NOT NULL,
     gateway TEXT NOT NULL,
-    received_ms INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,   -- the last time: a gateway may go back to an older one
     body BLOB NOT NULL,             -- msgpack, docs/batch-format.md
     PRIMARY KEY (gateway, hash)
 ) WITHOUT ROWID;
@@ -45,6 +45,9 @@ CREATE TABLE IF NOT EXISTS readings (
     qualities TEXT,                 -- NULL when all are good
     PRIMARY KEY (group_id, due_ms)
 ) WITHOUT ROWID;
+
+-- good rows by the time they were read: what a register showed on either side of a moment
+CREATE INDEX IF NOT EXISTS readings_by_time ON readings (group_id, at_ms) WHERE qualities IS NULL;
 
 CREATE TABLE IF NOT EXISTS windows (
     group_id INTEGER NOT NULL REFERENCES groups,
@@ -78,6 +81,29 @@ CREATE TABLE IF NOT EXISTS quarantine (
     reason TEXT NOT NULL,
     data BLOB NOT NULL,
     UNIQUE (topic, data)
+);
+
+-- One row: what quarantine holds, and what had to go because it holds no more.
+CREATE TABLE IF NOT EXISTS quarantine_totals (
+    only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+    row_count INTEGER NOT NULL,
+    byte_count INTEGER NOT NULL,    -- of topics, reasons and data
+    dropped_rows INTEGER NOT NULL,
+    dropped_bytes INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO quarantine_totals
+SELECT 1, count(*),
+       coalesce(sum(length(CAST(topic AS BLOB)) + length(CAST(reason AS BLOB)) + length(data)), 0),
+       0, 0
+FROM quarantine WHERE NOT EXISTS (SELECT 1 FROM quarantine_totals);
+
+-- Groups that hold totalisers of the energy that a meter balances with.
+CREATE VIEW IF NOT EXISTS energy_groups AS
+SELECT g.id, g.gateway, g.meter, g.period_ms, g.points FROM groups g
+WHERE EXISTS (
+    SELECT 1 FROM json_each(g.points) p
+    WHERE json_extract(p.value, '$[0]') IN ('active_energy_import', 'active_energy_export')
+      AND json_extract(p.value, '$[3]') = 'totaliser'
 );
 
 CREATE VIEW IF NOT EXISTS reading AS

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
+from edgeagg.balance import Energy
 from edgeagg.batch import RANGES_MAX, Batch, Range
 from edgeagg.content import Content
 from edgeagg.errors import ConfigError
-from edgeagg.model import Catalogue, PointInfo
+from edgeagg.model import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,50 @@ class SlotCount:
     values: int
     reasons: int
     gap_slots: int
+    has_energy: bool  # it holds totalisers of import or export (SQLite says 0 or 1)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A reading row as it stands in the store."""
+class Register:
+    """What an energy totaliser showed at one moment."""
 
     at_ms: int
-    points: tuple[PointInfo, ...]
-    mantissas: tuple[int | None, ...]
+    shown_kwh: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How much quarantine keeps; bytes are those of topics, reasons and data.
+
+    Beyond either the oldest go, a tenth more than needed, so that a flood does not count anew for
+    every message.
+    """
+
+    rows_max: int = 10_000
+    bytes_max: int = 64 * 1024 * 1024
+
+    @property
+    def rows_left(self) -> int:
+        """How many rows stay when the oldest go."""
+        return self.rows_max - self.rows_max // 10
+
+    @property
+    def bytes_left(self) -> int:
+        """How many bytes stay when the oldest go."""
+        return self.bytes_max - self.bytes_max // 10
+
+
+QUARANTINE = Bound()
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What quarantine holds, and what had to go."""
+
+    row_count: int
+    byte_count: int
+    dropped_rows: int
+    dropped_bytes: int
 
 
 class Store(Protocol):
@@ -100,7 +137,10 @@ class Store(Protocol):
         """Return what is committed of this epoch."""
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a message that was refused, for somebody to look at."""
+        """Keep a message that was refused, for somebody to look at; the oldest go for it."""
+
+    async def quarantined(self) -> Quarantined:
+        """Count what quarantine holds and what it dropped."""
 
     async def streams(self) -> Sequence[StreamStatus]:
         """Return every epoch of every gateway."""
@@ -115,9 +155,24 @@ class Store(Protocol):
         """Count the gateway's windows."""
 
     async def bracket(
-        self, gateway: str, meter: str, at_ms: int
-    ) -> tuple[StoredRow | None, StoredRow | None]:
-        """Return the meter's last row at or before, and its first at or after, `at_ms`."""
+        self, gateway: str, meter: str, point: str, at_ms: int
+    ) -> tuple[Register | None, Register | None]:
+        """Return the last state of a totaliser at or before, and the first at or after, `at_ms`.
+
+        Only groups that hold the totaliser are looked at, and only rows in which all is good.
+        """
+
+    async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
+        """Return where the windows of this length with energies begin and end, if there are any."""
+
+    async def energies(
+        self, gateway: str, length_ms: int, from_ms: int, to_ms: int
+    ) -> Mapping[str, Mapping[int, Energy]]:
+        """Return net energies (import minus export) by meter and start of the window.
+
+        Windows of this length that lie in [from_ms, to_ms) as a whole; meters of tier 0 are left
+        out.
+        """
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -136,16 +191,16 @@ def collapse(through: int, sequences: Iterable[int]) -> Progress:
     return Progress(through, tuple(ranges))
 
 
-async def open_store(url: str) -> Store:
+async def open_store(url: str, quarantine: Bound = QUARANTINE) -> Store:
     """Open sqlite:///path/to/file.db or postgresql://user@host/database; make its tables."""
     if url.startswith("sqlite:///"):
         from edgeagg.receiver.sqlite import SqliteStore  # noqa: PLC0415 - only the one asked for
 
-        return await SqliteStore.open(url.removeprefix("sqlite:///"))
+        return await SqliteStore.open(url.removeprefix("sqlite:///"), quarantine)
     if url.startswith(("postgresql://", "postgres://")):
         from edgeagg.receiver.postgres import PostgresStore  # noqa: PLC0415
 
-        return await PostgresStore.open(url)
+        return await PostgresStore.open(url, quarantine)
     raise ConfigError(
         "--store", "url", f"{url!r}", "use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     )

@@ -1,0 +1,86 @@
+"""What is asked of PostgreSQL beyond single rows: statements of the store, and nothing else."""
+
+SYNCHRONOUS = """
+SELECT set_config('synchronous_commit', 'on', true)
+WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+"""
+
+STREAMS = """
+SELECT s.gateway, s.epoch, s.through, count(*), count(*) FILTER (WHERE b.kind = 2),
+       max(b.sequence), sum(b.bytes)::bigint
+FROM streams s JOIN batches b USING (gateway, epoch)
+GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms), s.epoch
+"""
+
+_BRACKET = """
+SELECT r.at_ms, g.points, r.mantissas FROM groups g
+CROSS JOIN LATERAL (
+    SELECT at_ms, mantissas FROM readings
+    WHERE group_id = g.id AND qualities IS NULL AND at_ms {side} $4 ORDER BY at_ms {order} LIMIT 1
+) r
+WHERE g.gateway = $1 AND g.meter = $2 AND EXISTS (
+    SELECT 1 FROM jsonb_array_elements(g.points) t WHERE t ->> 0 = $3 AND t ->> 3 = 'totaliser'
+)
+ORDER BY r.at_ms {order}, g.id LIMIT 1
+"""
+
+BEFORE = _BRACKET.format(side="<=", order="DESC")
+AFTER = _BRACKET.format(side=">=", order="ASC")
+
+SPAN = """
+SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2)),
+       max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2))
+FROM energy_groups g WHERE g.gateway = $1
+"""
+
+ENERGIES = """
+SELECT g.meter, g.period_ms, g.points, w.start_ms, w.energies, w.value_counts, w.worst
+FROM energy_groups g JOIN windows w ON w.group_id = g.id
+WHERE g.gateway = $1 AND w.length_ms = $2 AND w.start_ms >= $3 AND w.start_ms <= $4 - $2
+ORDER BY g.meter, w.start_ms, g.id
+"""
+
+DROP_OLDEST = """
+WITH sized AS (
+    SELECT digest, received_ms,
+           octet_length(topic) + octet_length(reason) + octet_length(data) AS size
+    FROM quarantine
+), placed AS (
+    SELECT digest, size, row_number() OVER newest AS place, sum(size) OVER newest AS sum
+    FROM sized WINDOW newest AS (ORDER BY received_ms DESC, digest)
+), gone AS (
+    DELETE FROM quarantine USING placed
+    WHERE quarantine.digest = placed.digest
+      AND placed.place > 1 AND (placed.place > $1 OR placed.sum > $2)
+    RETURNING placed.size
+), counted AS (
+    SELECT count(*) AS row_count, coalesce(sum(size), 0)::bigint AS byte_count FROM gone
+)
+UPDATE quarantine_totals t
+SET row_count = t.row_count - counted.row_count,
+    byte_count = t.byte_count - counted.byte_count,
+    dropped_rows = t.dropped_rows + counted.row_count,
+    dropped_bytes = t.dropped_bytes + counted.byte_count
+FROM counted
+"""
+
+SLOTS = """
+SELECT g.gateway, g.meter, g.period_ms, jsonb_array_length(g.points),
+       least(r.first_due, p.first_due), greatest(r.last_due, p.last_due),
+       r.n, coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0),
+       g.id IN (SELECT id FROM energy_groups)
+FROM groups g
+CROSS JOIN LATERAL (
+    SELECT min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
+           sum(num_nonnulls(VARIADIC mantissas))::bigint AS v,
+           sum(num_nulls(VARIADIC mantissas))::bigint AS q
+    FROM readings WHERE group_id = g.id
+) r
+CROSS JOIN LATERAL (
+    SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
+           sum(slot_count)::bigint AS n
+    FROM gaps WHERE group_id = g.id
+) p
+WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
+ORDER BY g.meter, g.period_ms, g.id
+"""

@@ -1,0 +1,68 @@
+"""What is asked of SQLite beyond single rows: statements of the store, and nothing else."""
+
+_BRACKET = """
+SELECT r.at_ms, g.points, r.mantissas FROM groups g JOIN readings r
+ON r.group_id = g.id AND r.due_ms = (
+    SELECT due_ms FROM readings
+    WHERE group_id = g.id AND qualities IS NULL AND at_ms {side} ?4 ORDER BY at_ms {order} LIMIT 1
+)
+WHERE g.gateway = ?1 AND g.meter = ?2 AND EXISTS (
+    SELECT 1 FROM json_each(g.points) t
+    WHERE json_extract(t.value, '$[0]') = ?3 AND json_extract(t.value, '$[3]') = 'totaliser'
+)
+ORDER BY r.at_ms {order}, g.id LIMIT 1
+"""
+
+BEFORE = _BRACKET.format(side="<=", order="DESC")
+AFTER = _BRACKET.format(side=">=", order="ASC")
+
+SPAN = """
+SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2)),
+       max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2))
+FROM energy_groups g WHERE g.gateway = ?1
+"""
+
+ENERGIES = """
+SELECT g.meter, g.period_ms, g.points, w.start_ms, w.energies, w.value_counts, w.worst
+FROM energy_groups g JOIN windows w ON w.group_id = g.id
+WHERE g.gateway = ?1 AND w.length_ms = ?2 AND w.start_ms >= ?3 AND w.start_ms <= ?4 - ?2
+ORDER BY g.meter, w.start_ms, g.id
+"""
+
+DROP_OLDEST = """
+DELETE FROM quarantine WHERE rowid IN (
+    SELECT rowid FROM (
+        SELECT rowid, row_number() OVER newest AS place, sum(size) OVER newest AS size
+        FROM (
+            SELECT rowid, received_ms,
+                   length(CAST(topic AS BLOB)) + length(CAST(reason AS BLOB)) + length(data) AS size
+            FROM quarantine
+        )
+        WINDOW newest AS (ORDER BY received_ms DESC, rowid DESC)
+    )
+    WHERE place > 1 AND (place > ?1 OR size > ?2)
+)
+RETURNING length(CAST(topic AS BLOB)) + length(CAST(reason AS BLOB)) + length(data)
+"""
+
+SLOTS = """
+SELECT g.gateway, g.meter, g.period_ms, json_array_length(g.points),
+       min(coalesce(r.first_due, p.first_due), coalesce(p.first_due, r.first_due)),
+       max(coalesce(r.last_due, p.last_due), coalesce(p.last_due, r.last_due)),
+       coalesce(r.n, 0), coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0),
+       g.id IN (SELECT id FROM energy_groups)
+FROM groups g
+LEFT JOIN (
+    SELECT group_id, min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
+           sum((SELECT count(value) FROM json_each(mantissas))) AS v,
+           sum((SELECT count(*) - count(value) FROM json_each(mantissas))) AS q
+    FROM readings GROUP BY group_id
+) r ON r.group_id = g.id
+LEFT JOIN (
+    SELECT group_id, min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
+           sum(slot_count) AS n
+    FROM gaps GROUP BY group_id
+) p ON p.group_id = g.id
+WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
+ORDER BY g.meter, g.period_ms, g.id
+"""
