@@ -221,7 +221,7 @@ _ADDRESSED = {
     ("meter", "name", "unit"),
     [
         ("e", "active_energy_import", 1),
-        ("e", "active_power_total", 1_000),
+        ("e", "active_power_total", 10),
         ("w", "volume_total", 1),
         ("h", "heat_energy_total", 1),
         ("h", "heat_power", 1_000),
@@ -236,6 +236,7 @@ def test_what_an_addressed_meter_answered_fits_its_truth_and_three_steps_more_do
     had = truth.addressed[meter].shown(name, at_ms)
     assert truth.fits(meter, point, had, at_ms=at_ms, blur_ms=0)
     assert had > 0
+    assert truth.fits(meter, point, had - unit * Fraction(1, 100), at_ms=at_ms, blur_ms=0)
     off = had + 3 * unit * Fraction(1, 100)
     assert not truth.fits(meter, point, off, at_ms=at_ms, blur_ms=0)
 

@@ -142,9 +142,7 @@ async def test_registers_asked_for_in_other_blocks_today_come_from_the_replies_o
     request = rtu_request(wide)
     reply = body + crc16(body).to_bytes(2, "little")
     spoken = f">> {request.hex(' ')}\n<< {reply.hex(' ')}\n"
-    transcript = one_point(
-        (">> 01 04 00 00 00 02 71 cb\n<< 01 04 04 43 66 1a 00 05 7f\n", spoken)
-    )
+    transcript = one_point((">> 01 04 00 00 00 02 71 cb\n<< 01 04 04 43 66 1a 00 05 7f\n", spoken))
     text = PROFILE.replace("register = 0", f"register = {wide.start + 2}")
     await asyncio.to_thread((profiles[0] / "one-point.toml").write_text, text, "utf-8")
     assert (await replay(transcript, profiles))["voltage_l1"] == "230.1 V"

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hil_tests.sim.addressed import Nameplate
 from hil_tests.sim.meters import UNITS, SimMeter
@@ -141,9 +142,14 @@ def _items(plate: Nameplate) -> Sequence[Item]:
     text = (PROFILES / f"{_profile(plate)}.toml").read_text("utf-8")
     points = tomllib.loads(text, parse_float=Decimal)["points"]
     return [
-        Item(name, Fraction(entry["resolution"]), Fraction(entry.get("scale", 1)))
+        Item(name, Fraction(entry["resolution"]), Fraction(entry.get("scale", 1)) * _sent(entry))
         for name, entry in points.items()
     ]
+
+
+def _sent(entry: dict[str, Any]) -> int:
+    """Return the unit that travels with a value: the simulated meters send kW where W is wanted."""
+    return 1000 if "unit_byte" in entry and entry["unit"] == "W" else 1
 
 
 def _profile(plate: Nameplate) -> str:

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"edgeagg-agent: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
+        if options.command is _run:
+            raise
         # `edgeagg-agent profiles | head`: nobody wants the rest, and closing must not complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

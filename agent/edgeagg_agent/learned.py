@@ -138,7 +138,7 @@ class Learned:
                 int(kept["registers_max"]),
             )
             numbers = {name: int(kept[name]) for name in ("answered_max", "too_long", "trials")}
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return Learned(profile)
         return Learned(profile, known, **numbers)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 30.0  # a killed PostgreSQL syncs every file before it takes connections again
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 60.0
 
 _POLL_S = 0.01
 _LOG_LINES_SHOWN = 15
