@@ -18,7 +18,7 @@ from edgeagg_agent.bus import ReadRequest
 from edgeagg_agent.bus.timing import REQUEST_BYTES, Timing
 from edgeagg_agent.profile import ItemPoint, Point
 from edgeagg_agent.protocol.modbus import RtuQuestion, rtu_reply_length
-from edgeagg_agent.reader import Scan
+from edgeagg_agent.scan import Scan
 from edgeagg_agent.site import BusConfig
 from hil_tests.bench import Bench, BenchMeter, meter_names
 from hil_tests.transcript import identify

@@ -27,7 +27,8 @@ from edgeagg_agent.config import load_site
 from edgeagg_agent.profile import Point, Profile, Ratio, load, matches
 from edgeagg_agent.protocol import Question
 from edgeagg_agent.protocol.modbus import RtuQuestion, rtu_request
-from edgeagg_agent.reader import MeterReader, Scan
+from edgeagg_agent.reader import MeterReader
+from edgeagg_agent.scan import Scan
 from edgeagg_agent.site import BusConfig, Meter, PointGroup
 from hil_tests.tap import Exchange, tapped_bus
 

@@ -221,7 +221,7 @@ def make_reader(
         bus,
         clock,
         ascii_mode=config.ascii_mode,
-        turnaround_us=config.turnaround_ms * 1000,
+        planned_us=config.turnaround_ms * 1000,
         learned=learned,
     )
 

@@ -26,7 +26,8 @@ from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import load_site
 from edgeagg_agent.config_values import BAUDS
-from edgeagg_agent.reader import MeterReader, Scan
+from edgeagg_agent.reader import MeterReader
+from edgeagg_agent.scan import Scan
 from edgeagg_agent.site import BusConfig, Site
 
 _EXAMPLES = """examples:

@@ -17,8 +17,9 @@ from edgeagg_agent.bus import Bus
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.dispatch import Ask, Dispatcher, GiveUp, Probe, Rest
 from edgeagg_agent.metrics import BusTally
-from edgeagg_agent.reader import MeterReader, Scan
+from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.scan import Scan
 from edgeagg_agent.schedule import Schedule, Slot, Trait, Wait
 
 _log = logging.getLogger(__name__)

@@ -28,38 +28,17 @@ from edgeagg_agent.bus import Answer, Bus
 from edgeagg_agent.bus.timing import Timing
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.discovery import find_model
-from edgeagg_agent.learned import Learned, Verdict, compare
+from edgeagg_agent.learned import Learned, TurnaroundMeter, Verdict, compare, turnaround_us
 from edgeagg_agent.plan import Block, Span
-from edgeagg_agent.profile import ItemPoint, Point, Ratio, decode_ratio
-from edgeagg_agent.site import Meter, PointGroup
+from edgeagg_agent.profile import Point, Ratio, decode_ratio
+from edgeagg_agent.protocol import Question
+from edgeagg_agent.scan import Scan, cut, decoder_for, fetches, lacks
+from edgeagg_agent.site import Meter
 
 TURNAROUND_US = 25_000
 _RATIO_AGE_MAX_MS = 3_600_000
 # after these the bus holds further questions to the same meter back, which would cost the others
 _FATAL = frozenset({Quality.NO_REPLY, Quality.BAD_FRAME})
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What one read of a group gave, and when, in seconds of the event loop's clock.
-
-    One payload or reason per read; `ratios` is why the transformer ratios are missing, or GOOD. The
-    times are those of the reads that fetched the totalisers, since energy is billed by time; those
-    of the whole scan where there is none or it failed. `skew_s` is the whole scan's length: how far
-    apart in time two of its readings can be.
-    """
-
-    group: PointGroup
-    decoder: RegisterDecoder | ItemDecoder
-    replies: tuple[bytes | int, ...]
-    ratios: Quality
-    sent_s: float
-    received_s: float
-    skew_s: float
-
-    def decode(self) -> tuple[list[int | None], bytes]:
-        """Return one mantissa or None, and one quality, per point."""
-        return self.decoder.decode(self.replies, self.ratios)
 
 
 @dataclass(slots=True)
@@ -97,10 +76,13 @@ class MeterReader:
         clock: Clock,
         *,
         ascii_mode: bool = False,
-        turnaround_us: int = TURNAROUND_US,
+        planned_us: int = TURNAROUND_US,
         learned: Learned | None = None,
     ) -> None:
-        """Ask `meter` over `bus`; `learned` is what a former run found out."""
+        """Ask `meter` over `bus`, planned with a turnaround of `planned_us` until it is measured.
+
+        `learned` is what a former run found out.
+        """
         self.meter = meter
         self.state = MeterState()
         self.trouble = ""
@@ -113,7 +95,8 @@ class MeterReader:
         self._points = [group.points for group in meter.groups]
         settings = meter.settings
         self._timing = Timing.of(settings.baud, settings.format) if settings.baud else None
-        self._turnaround_us = turnaround_us
+        self._turnaround_us = planned_us
+        self._turnarounds = TurnaroundMeter()
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def cost_us(self, place: int) -> int:
@@ -143,7 +126,7 @@ class MeterReader:
         refused = {
             read.item
             for read, answer in zip(known.reads, answers, strict=True)
-            if isinstance(read, ItemRead) and _lacks(read, answer)
+            if isinstance(read, ItemRead) and lacks(read, answer)
         }
         if refused:
             self.state.refused_blocks |= refused
@@ -225,7 +208,7 @@ class MeterReader:
         verdict = Verdict.DIFFERS
         try:
             before = await self._values(inside)
-            trial = _cut(inside, [block], [(await self._exchange(block)).payload])
+            trial = cut(inside, [block], [(await self._exchange(block)).payload])
             verdict = compare(before, trial, await self._values(inside))
         except FrameError:
             verdict = Verdict.OPEN  # noise says nothing of the meter
@@ -240,7 +223,7 @@ class MeterReader:
     async def _values(self, wanted: Sequence[Span]) -> dict[Span, bytes]:
         limits, known = self._profile.limits, self.learned.known
         blocks = plan.plan_blocks(wanted, limits, self._timing, self._turnaround_us, known)
-        return _cut(wanted, blocks, [(await self._exchange(b)).payload for b in blocks])
+        return cut(wanted, blocks, [(await self._exchange(b)).payload for b in blocks])
 
     async def _discover(self) -> Quality:
         """Find where a SunSpec meter has its model, once; the profile knows the usual place."""
@@ -345,12 +328,33 @@ class MeterReader:
 
     async def _exchange(self, read: Read) -> Answer:
         begun_s = self._clock.monotonic_s()
+        question = self._asker.question(read)
         try:
-            return await self._bus.exchange(self._asker.question(read), self.meter.settings)
+            answer = await self._bus.exchange(question, self.meter.settings)
         except (LinkError, FrameError):
             # at least 1: what fails at once has failed all the same
             self.wasted_us += max(1, round((self._clock.monotonic_s() - begun_s) * 1e6))
             raise
+        if isinstance(read, Block):
+            self._measure(question, answer)
+        return answer
+
+    def _measure(self, question: Question, answer: Answer) -> None:
+        """Plan with the time the meter takes to answer, once it is known; a start measures anew."""
+        if self._timing is None:
+            return
+        self._turnarounds.add(
+            turnaround_us(
+                answer.received_s - answer.sent_s,
+                self._timing,
+                request_bytes=len(question.request),
+                reply_bytes=question.reply_bytes,
+            )
+        )
+        known = self._turnarounds.known()
+        if known is not None and known.planned_us != self._turnaround_us:
+            self._turnaround_us = known.planned_us
+            self._plans.clear()
 
     def _reason(self, error: LinkError | ProtocolError) -> Quality:
         self.trouble = str(error)
@@ -379,7 +383,7 @@ class MeterReader:
                 self.learned.known,
                 self.state.refused_blocks,
             )
-            decoders = tuple(_decoder(self._points[place], reads) for place in places)
+            decoders = tuple(decoder_for(self._points[place], reads) for place in places)
             known = self._plans[places] = _Plan(reads, decoders)
         return known
 
@@ -392,44 +396,4 @@ class MeterReader:
         return plan.scan_us(blocks, limits, self._timing, self._turnaround_us)
 
     def _is_billed(self, place: int, read: Read) -> bool:
-        return any(p.kind is Kind.TOTALISER and _fetches(read, p) for p in self._points[place])
-
-
-def _decoder(
-    points: Sequence[Point | ItemPoint], reads: Sequence[Read]
-) -> RegisterDecoder | ItemDecoder:
-    registers = [point for point in points if isinstance(point, Point)]
-    if registers:
-        return RegisterDecoder(registers, [read for read in reads if isinstance(read, Block)])
-    items = [point for point in points if isinstance(point, ItemPoint)]
-    return ItemDecoder(items, [read for read in reads if isinstance(read, ItemRead)])
-
-
-def _fetches(read: Read, point: Point | ItemPoint) -> bool:
-    if isinstance(read, Block):
-        return isinstance(point, Point) and read.covers(
-            (point.function, point.register, point.count)
-        )
-    return isinstance(point, ItemPoint) and read.item in {point.item, point.block}
-
-
-def _lacks(read: ItemRead, answer: Answer | int) -> bool:
-    """Tell whether a meter does not have a block, or not all that is wanted of it."""
-    if not read.is_block:
-        return False
-    if isinstance(answer, Answer):
-        return len(answer.payload) < read.needed_bytes
-    return answer == Quality.REFUSED
-
-
-def _cut(
-    wanted: Sequence[Span], blocks: Sequence[Block], payloads: Sequence[bytes]
-) -> dict[Span, bytes]:
-    """Return the bytes of each wanted span out of the blocks that hold it."""
-    found = {}
-    for span in wanted:
-        for block, payload in zip(blocks, payloads, strict=True):
-            if block.covers(span):
-                at = 2 * (span[1] - block.start)
-                found[span] = payload[at : at + 2 * span[2]]
-    return found
+        return any(p.kind is Kind.TOTALISER and fetches(read, p) for p in self._points[place])

@@ -5,7 +5,7 @@ import pytest
 from agent.tests.metering import METERS, REFUSAL, SILENCE, Bench, qualities, values
 from edgeagg.errors import FrameError, RefusedError
 from edgeagg.model import Quality
-from edgeagg_agent.learned import TRIAL_FIRST_MS, Learned
+from edgeagg_agent.learned import SAMPLES_MIN, TRIAL_FIRST_MS, Learned
 from edgeagg_agent.memory import Memory
 
 UNKNOWN = """
@@ -173,3 +173,22 @@ async def test_under_another_profile_everything_is_learned_anew(tmp_path):
     await learn(bench)
     Memory(tmp_path).keep(bench.readers)
     assert Memory(tmp_path).recall("incomer", "m2") == Learned("m2")
+
+
+async def test_reads_are_planned_with_the_time_the_meter_takes_to_answer(tmp_path):
+    quick, slow = (
+        Bench(_made(tmp_path / name), profile=READABLE, took_ms=took_ms)
+        for name, took_ms in (("quick", 25), ("slow", 120))
+    )
+    for bench in (quick, slow):
+        bench.words = dict(HELD)
+        reader = bench.readers[0]
+        before_us = reader.cost_us(0)
+        for _ in range(SAMPLES_MIN):
+            await reader.scan()
+        assert (reader.cost_us(0) > before_us) is (bench is slow)
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder

@@ -22,7 +22,9 @@ from urllib.parse import urlsplit
 from edgeagg import __version__, report, tariff, tree
 from edgeagg.errors import ConfigError, EdgeaggError, FormatError, StoreError
 from edgeagg.receiver.audit import audit
+from edgeagg.receiver.energies import DIRECTIONS
 from edgeagg.receiver.inbox import Inbox
+from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.site import Range, balance_site, meter_days
 from edgeagg.receiver.store import Store, open_store
 from edgeagg.tomltable import hint
@@ -34,6 +36,7 @@ _EXAMPLES = """examples:
   edgeagg audit --store sqlite:///platform.db --gateway qp-0001 --json
   edgeagg balance --store sqlite:///platform.db          where does energy go that nobody meters?
   edgeagg energy --store sqlite:///platform.db --meter incomer --tariff shanghai-two-part
+  edgeagg register --store sqlite:///platform.db --meter incomer --at 2026-11-01
   edgeagg tariffs                                        the tariffs that are known
 """
 
@@ -50,6 +53,13 @@ _ENERGY_EXAMPLES = """examples:
   edgeagg energy --store sqlite:///platform.db --meter incomer --tariff shanghai-two-part
   edgeagg energy --store sqlite:///platform.db --meter site --virtual virtual.toml --from 2026-11-01
   edgeagg energy --store sqlite:///platform.db --meter incomer --tariff ours --tariffs /etc/edgeagg
+"""
+
+_REGISTER_EXAMPLES = """examples:
+  edgeagg register --store sqlite:///platform.db --meter incomer --at 2026-11-01
+  edgeagg register --store sqlite:///platform.db --meter incomer --at 2026-11-01T08:15 --json
+
+Exit status 1: no good reading on both sides of that time.
 """
 
 _TIME = "a day or time such as 2026-11-01, 2026-11-01T08:15 or 2026-11-01T00:15Z"
@@ -101,19 +111,29 @@ def _parser() -> argparse.ArgumentParser:
     energy.add_argument("--meter", required=True, help="a meter, real or virtual")
     energy.add_argument("--tariff", help="by the rates of this tariff")
     energy.set_defaults(command=_energy)
+    shown = commands.add_parser(
+        "register",
+        help="show what a meter's energy registers were at a moment",
+        epilog=_REGISTER_EXAMPLES,
+        formatter_class=raw,
+    )
+    shown.add_argument("--meter", required=True, help="a meter")
+    shown.add_argument("--at", required=True, help=_TIME)
+    shown.add_argument("--zone", default="Asia/Shanghai", help="of that time (%(default)s)")
+    shown.set_defaults(command=_register)
     known = commands.add_parser("tariffs", help="list the tariffs that are known")
     known.set_defaults(command=_tariffs)
-    for command in (receive, look, weigh, energy):
+    for command in (receive, look, weigh, energy, shown):
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
-    for command in (look, weigh, energy):
+    for command in (look, weigh, energy, shown):
         command.add_argument("--gateway", help="only this gateway")
     for command in (weigh, energy):
         _add_range(command)
     for command in (energy, known):
         command.add_argument("--tariffs", type=Path, help="folder with tariffs of your own")
-    for command in (look, weigh, energy, known):
+    for command in (look, weigh, energy, shown, known):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -223,6 +243,29 @@ async def _energy(options: argparse.Namespace) -> int:
     else:
         _print(report.days_lines(found, known))
     return 0
+
+
+async def _register(options: argparse.Namespace) -> int:
+    zone = _zone(options.zone)
+    at_ms = _instant("--at", options.at, zone) or 0
+    found = []
+    store = await open_store(_checked(options.store))
+    try:
+        wanted = await _gateways(store, options.gateway)
+        gateway = await _gateway_of(store, wanted, options.meter, ())
+        for point in DIRECTIONS:
+            before, after = await store.bracket(gateway, options.meter, point, at_ms)
+            if before is not None and after is not None:
+                found.append((point, Shown.between(before, after, at_ms)))
+    finally:
+        await store.close()
+    if options.json:
+        _print_json(report.registers_json(found))
+    elif found:
+        _print(report.register_lines(found, zone))
+    else:
+        print(f"edgeagg: {options.meter}: no good readings around {options.at}", file=sys.stderr)
+    return 0 if found else 1
 
 
 async def _tariffs(options: argparse.Namespace) -> int:

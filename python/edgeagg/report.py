@@ -11,6 +11,7 @@ from typing import Any
 from edgeagg.balance import Energy, Gap, Node
 from edgeagg.model import Quality
 from edgeagg.receiver.audit import Audit
+from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.site import MeterDays, SiteBalance
 from edgeagg.tariff import Tariff
 
@@ -268,3 +269,30 @@ def _warning(tariff: Tariff) -> str:
 
 def _local(at_ms: int, zone: zoneinfo.ZoneInfo) -> str:
     return dt.datetime.fromtimestamp(at_ms / 1000, zone).isoformat(timespec="minutes")
+
+
+def register_lines(found: Iterable[tuple[str, Shown]], zone: zoneinfo.ZoneInfo) -> Iterator[str]:
+    """Yield registers at a moment as lines for people, with the readings around it."""
+    for point, shown in found:
+        yield (
+            f"{point} {float(shown.shown_kwh):.4f} kWh ± {float(shown.uncertainty_kwh):.4f}"
+            f" at {_local(shown.at_ms, zone)}"
+        )
+        for side, reading in (("before", shown.before), ("after", shown.after)):
+            apart_s = abs(reading.at_ms - shown.at_ms) / 1000
+            yield f"  {float(reading.shown_kwh):.4f} kWh read {apart_s:.1f} s {side}"
+
+
+def registers_json(found: Iterable[tuple[str, Shown]]) -> list[dict[str, Any]]:
+    """Return the same as plain JSON values; decimals as text, exactly enough for billing."""
+    return [
+        {
+            "point": point,
+            "at_ms": shown.at_ms,
+            "kwh": f"{float(shown.shown_kwh):.6f}",
+            "uncertainty_kwh": f"{float(shown.uncertainty_kwh):.6f}",
+            "read_before_ms": shown.before.at_ms,
+            "read_after_ms": shown.after.at_ms,
+        }
+        for point, shown in found
+    ]

@@ -10,6 +10,7 @@ from typing import Any
 from edgeagg.balance import NOTHING, Energy, Node, balance
 from edgeagg.model import Quality
 from edgeagg.receiver.energies import DIRECTIONS
+from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.store import Quarantined, SlotCount, Store, StreamStatus
 from edgeagg.tree import Tree, grow
 
@@ -180,10 +181,7 @@ async def _net_register(store: Store, gateway: str, meter: str, at_ms: int) -> F
             continue  # the meter has none, or nobody reads it
         if before is None or after is None:
             return None
-        span_ms = after.at_ms - before.at_ms
-        share = Fraction(at_ms - before.at_ms, span_ms) if span_ms else Fraction(0)
-        rise = after.shown_kwh - before.shown_kwh
-        shown.append(factor * (before.shown_kwh + rise * share))
+        shown.append(factor * Shown.between(before, after, at_ms).shown_kwh)
     return sum(shown, Fraction(0)) if shown else None
 
 
