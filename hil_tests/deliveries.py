@@ -122,6 +122,6 @@ def data_of(
         core.push_row(1, due_ms, due_ms + 5, [-total], [0])
     cut = core.cut(first_ms + 10**9)
     assert cut is not None
-    payload, _ = cut
+    codec, payload = cut.encode()
     kind, cut_at_ms = BatchKind.DATA, first_ms + SLOTS * 1_000
-    return deliver(Batch(gateway, epoch, sequence, kind, CATALOGUE.hash, cut_at_ms, 1, payload))
+    return deliver(Batch(gateway, epoch, sequence, kind, CATALOGUE.hash, cut_at_ms, codec, payload))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from edgeagg import _core
 from edgeagg.batch import Batch
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg_agent import books, own_points
@@ -134,16 +135,12 @@ def test_a_cursor_that_moves_when_it_publishes_is_noticed(monkeypatch: pytest.Mo
 
 
 def test_rows_that_are_cut_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    messages = Recorder._messages
+    deliver = Recorder._deliver
 
-    def twice(self: Recorder, now_ms: int, kept: int) -> list[bytes]:
-        found = messages(self, now_ms, kept)
-        for data in found[:1]:
-            batch = Batch.from_bytes(data)
-            found.append(replace(batch, sequence=batch.sequence + len(found)).to_bytes())
-        return found
+    def twice(self: Recorder, parts: Sequence[_core.Cut], now_ms: int, snapshot: bytes) -> None:
+        deliver(self, [*parts, *parts[:1]], now_ms, snapshot)
 
-    monkeypatch.setattr(Recorder, "_messages", twice)
+    monkeypatch.setattr(Recorder, "_deliver", twice)
     expect_violation("readings in the batches")
 
 

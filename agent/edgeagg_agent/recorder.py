@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import CODEC_DELTA, Aggregator, Journal, ScanPlan, decode
+from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg_agent.outbox import Outbox
@@ -131,14 +131,14 @@ class Recorder:
         """Make batches of everything pending; return how many. They are in the outbox then."""
         async with self._cutting:
             # from here to the commit nothing else can record: the cut stands behind its readings
-            batches = self._messages(now_ms, 0)
+            parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
             self._staged.append((_CUT, _CUT_AT.pack(now_ms)))
             async with self._committing:
                 staged, self._staged = self._staged, []
                 await asyncio.to_thread(self._write, staged)
-                await asyncio.to_thread(self._keep, batches, snapshot)
-            return len(batches)
+                await asyncio.to_thread(self._deliver, parts, now_ms, snapshot)
+            return len(parts)
 
     def _write(self, staged: Sequence[tuple[int, bytes]]) -> None:
         """Append and commit."""
@@ -156,25 +156,25 @@ class Recorder:
         self._journal.commit()
         self._journal.free_before(self._last_cut + 1)
 
-    def _parts(self, now_ms: int) -> Iterator[bytes]:
-        """Encode what is pending, payload by payload."""
+    def _parts(self, now_ms: int) -> Iterator[Cut]:
+        """Take what is pending, part by part."""
         while (part := self._aggregator.cut(now_ms)) is not None:
-            payload, (values, reasons, missed, windows) = part
+            values, reasons, missed, windows = part.counts
             self.counters.values += values
             self.counters.reasons += reasons
             self.counters.missed += missed
             self.counters.windows += windows
-            yield payload
+            yield part
 
-    def _messages(self, now_ms: int, kept: int) -> list[bytes]:
-        """Cut everything pending; number all but the first `kept` parts on from the head."""
-        payloads = list(self._parts(now_ms))[kept:]
+    def _deliver(self, parts: Sequence[Cut], now_ms: int, snapshot: bytes) -> None:
+        """Encode the parts, number them on from the head, and keep them."""
         first = self._outbox.head + 1
-        return [
-            self._message(first + place, now_ms, payload) for place, payload in enumerate(payloads)
+        batches = [
+            self._message(first + place, now_ms, *part.encode()) for place, part in enumerate(parts)
         ]
+        self._keep(batches, snapshot)
 
-    def _message(self, sequence: int, now_ms: int, payload: bytes) -> bytes:
+    def _message(self, sequence: int, now_ms: int, codec: int, payload: bytes) -> bytes:
         message = Batch(
             self._gateway,
             self._outbox.epoch,
@@ -182,7 +182,7 @@ class Recorder:
             BatchKind.DATA,
             self._catalogue.hash,
             now_ms,
-            CODEC_DELTA,
+            codec,
             payload,
         ).to_bytes()
         self.counters.batches += 1
@@ -205,7 +205,8 @@ class Recorder:
                 self._last_cut = number
                 (now_ms,) = _CUT_AT.unpack(payload)
                 kept = self._outbox.parts_of(number, now_ms)
-                self._keep(self._messages(now_ms, kept), self._aggregator.snapshot())
+                parts = list(self._parts(now_ms))[kept:]
+                self._deliver(parts, now_ms, self._aggregator.snapshot())
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -222,7 +223,7 @@ class Recorder:
         probe = _aggregator(self._catalogue)
         probe.replay(payload)
         part = probe.cut(0)
-        for _, group, _, _, columns in decode(CODEC_DELTA, part[0]) if part else ():
+        for _, group, _, _, columns in decode(*part.encode()) if part else ():
             first_due_ms, last_due_ms = columns[0][0], self._aggregator.last_due_ms(group)
             period_ms = self._catalogue.groups[group].period_ms
             if first_due_ms is None or last_due_ms is None:
@@ -246,7 +247,7 @@ class Recorder:
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
         self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._keep(self._messages(now_ms, 0), self._aggregator.snapshot())
+        self._deliver(list(self._parts(now_ms)), now_ms, self._aggregator.snapshot())
         aggregator = _aggregator(catalogue)
         for number, group in enumerate(catalogue.groups):
             if group in self._catalogue.groups:

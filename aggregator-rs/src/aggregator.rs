@@ -3,12 +3,21 @@
 //! Everything here is a function of the rows and of the times passed in, so that replaying the
 //! journal after a restart gives the same payloads, bit for bit.
 
-use crate::codec::{self, ROWS_MAX};
+mod columns;
+mod group;
+
+use std::sync::Arc;
+
+use group::Group;
+
+use crate::calendar::Calendar;
+use crate::codec;
 use crate::error::Error;
 use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
-use crate::table::{Column, Table, TableKind, GAP_COLUMNS, READING_LEAD, WINDOW_COLUMNS};
-use crate::varint::{write_i64, write_option, write_u64, Reader};
-use crate::window::{Good, PointKind, WindowRow, Windows, HOLD_PERIODS};
+use crate::table::Table;
+use crate::totaliser::Totaliser;
+use crate::varint::{write_u64, Reader};
+use crate::window::{PointKind, Windows, BRIDGE_PERIODS};
 
 /// Cells after which a payload is full: at 10 bytes for the most hostile value it still fits the
 /// largest message (256 KiB).
@@ -21,6 +30,8 @@ const SNAPSHOT_VERSION: u8 = 1;
 pub struct GroupShape {
     period_ms: i64,
     kinds: Vec<PointKind>,
+    /// Which points have statistics.
+    sampled: Vec<bool>,
 }
 
 impl GroupShape {
@@ -35,7 +46,32 @@ impl GroupShape {
         if period_ms <= 0 {
             return Err(Error::InvalidArgument("a period must be positive"));
         }
-        Ok(GroupShape { period_ms, kinds })
+        Ok(GroupShape {
+            period_ms,
+            sampled: vec![false; kinds.len()],
+            kinds,
+        })
+    }
+
+    /// The same, with the statistics of these points in every window.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a point that there is not.
+    pub fn with_statistics(mut self, points: &[usize]) -> Result<GroupShape, Error> {
+        for &point in points {
+            let sampled = self.sampled.get_mut(point);
+            *sampled.ok_or(Error::InvalidArgument("no such point"))? = true;
+        }
+        Ok(self)
+    }
+
+    fn totalisers(&self) -> Vec<Option<Totaliser>> {
+        let bridge_ms = self.period_ms * BRIDGE_PERIODS;
+        let totaliser = |kind: &PointKind| match kind {
+            PointKind::Guarded(guard) => Some(Totaliser::new(*guard, self.period_ms, bridge_ms)),
+            PointKind::Gauge | PointKind::Totaliser => None,
+        };
+        self.kinds.iter().map(totaliser).collect()
     }
 }
 
@@ -52,25 +88,22 @@ pub struct Counts {
     pub windows: u64,
 }
 
-/// A payload and what it holds.
+/// The tables of one payload, not encoded yet: that takes long enough for another thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// The encoded tables.
-    pub payload: Vec<u8>,
+    tables: Vec<Table>,
     /// What they hold.
     pub counts: Counts,
 }
 
-#[derive(Clone, Debug)]
-struct Group {
-    shape: GroupShape,
-    good: Vec<Option<Good>>,
-    windows: Vec<Windows>,
-    last_due_ms: Option<i64>,
-    rows: Vec<Row>,
-    gaps: Vec<Gap>,
-    /// Closed and not yet cut, per entry of `windows`.
-    closed: Vec<Vec<WindowRow>>,
+impl Cut {
+    /// The number of the codec that makes the fewest bytes of the tables, and these bytes.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond the limits of all codecs.
+    pub fn encode(&self) -> Result<(u8, Vec<u8>), Error> {
+        codec::encode_smallest(&self.tables)
+    }
 }
 
 /// All groups of a gateway.
@@ -81,12 +114,25 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over these groups. A window shorter than a group's period means nothing for
-    /// it and is left out there.
+    /// An aggregator over these groups, with the windows of a site in Shanghai. A window shorter
+    /// than a group's period means nothing for it and is left out there.
     ///
     /// # Errors
     /// `InvalidArgument` for a window length outside (0, 2^32).
     pub fn new(shapes: Vec<GroupShape>, lengths_ms: &[i64]) -> Result<Aggregator, Error> {
+        Aggregator::with_calendar(shapes, lengths_ms, Calendar::default())
+    }
+
+    /// As [`Aggregator::new`], at a site with this local time.
+    ///
+    /// # Errors
+    /// As [`Aggregator::new`].
+    pub fn with_calendar(
+        shapes: Vec<GroupShape>,
+        lengths_ms: &[i64],
+        calendar: Calendar,
+    ) -> Result<Aggregator, Error> {
+        let calendar = Arc::new(calendar);
         let mut groups = Vec::with_capacity(shapes.len());
         for shape in shapes {
             let mut windows = Vec::new();
@@ -99,18 +145,12 @@ impl Aggregator {
                         length_ms,
                         shape.period_ms,
                         shape.kinds.clone(),
+                        shape.sampled.clone(),
+                        Arc::clone(&calendar),
                     )?);
                 }
             }
-            groups.push(Group {
-                good: vec![None; shape.kinds.len()],
-                closed: vec![Vec::new(); windows.len()],
-                windows,
-                last_due_ms: None,
-                rows: Vec::new(),
-                gaps: Vec::new(),
-                shape,
-            });
+            groups.push(Group::new(shape, windows));
         }
         Ok(Aggregator { groups, late: 0 })
     }
@@ -122,7 +162,7 @@ impl Aggregator {
     /// group's last one.
     pub fn push_row(&mut self, group: u32, row: Row) -> Result<Vec<u8>, Error> {
         let state = self.group_mut(group)?;
-        row.check(state.shape.kinds.len())?;
+        row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
         let record = Record::Row(group, row);
         let bytes = record.to_bytes();
@@ -141,9 +181,18 @@ impl Aggregator {
         if gap.slots == 0 || gap.reason == GOOD || gap.last_due_ms < gap.first_due_ms {
             return Err(Error::InvalidArgument("a gap has slots and a reason"));
         }
-        state.follow(gap.first_due_ms, gap.last_due_ms)?;
-        state.gaps.push(gap);
+        state.push_gap(gap)?;
         Ok(Record::Gap(group, gap).to_bytes())
+    }
+
+    /// Take in that another meter was found in the place of the group's, by its serial number;
+    /// return the journal record. Its totalisers begin a new line.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown group.
+    pub fn replace_meter(&mut self, group: u32) -> Result<Vec<u8>, Error> {
+        self.group_mut(group)?.judge(Totaliser::replace);
+        Ok(Record::Replaced(group).to_bytes())
     }
 
     /// Take in a journal record again.
@@ -154,6 +203,7 @@ impl Aggregator {
         match Record::from_bytes(record)? {
             Record::Row(group, row) => self.push_row(group, row)?,
             Record::Gap(group, gap) => self.push_gap(group, gap)?,
+            Record::Replaced(group) => self.replace_meter(group)?,
         };
         Ok(())
     }
@@ -165,7 +215,7 @@ impl Aggregator {
     pub fn last_due_ms(&self, group: u32) -> Result<Option<i64>, Error> {
         let state = self.groups.get(group as usize);
         state
-            .map(|group| group.last_due_ms)
+            .map(Group::last_due_ms)
             .ok_or(Error::InvalidArgument("no such group"))
     }
 
@@ -197,8 +247,7 @@ impl Aggregator {
         if tables.is_empty() {
             return Ok(None);
         }
-        let payload = codec::encode(&tables)?;
-        Ok(Some(Cut { payload, counts }))
+        Ok(Some(Cut { tables, counts }))
     }
 
     /// The whole state, when nothing is pending.
@@ -212,17 +261,7 @@ impl Aggregator {
         let mut out = vec![SNAPSHOT_VERSION];
         write_u64(&mut out, self.late);
         for group in &self.groups {
-            write_option(&mut out, group.last_due_ms);
-            for good in &group.good {
-                write_option(&mut out, good.map(|good| good.at_ms));
-                if let Some(good) = good {
-                    write_i64(&mut out, good.value);
-                    write_i64(&mut out, good.held_until_ms);
-                }
-            }
-            for windows in &group.windows {
-                windows.save(&mut out);
-            }
+            group.save(&mut out);
         }
         Ok(out)
     }
@@ -241,20 +280,7 @@ impl Aggregator {
         }
         self.late = reader.u64()?;
         for group in &mut self.groups {
-            group.last_due_ms = reader.option()?;
-            for good in &mut group.good {
-                *good = match reader.option()? {
-                    None => None,
-                    Some(at_ms) => Some(Good {
-                        at_ms,
-                        value: reader.i64()?,
-                        held_until_ms: reader.i64()?,
-                    }),
-                };
-            }
-            for windows in &mut group.windows {
-                windows.load(&mut reader)?;
-            }
+            group.load(&mut reader)?;
         }
         reader.end()
     }
@@ -264,147 +290,4 @@ impl Aggregator {
             .get_mut(group as usize)
             .ok_or(Error::InvalidArgument("no such group"))
     }
-}
-
-impl Group {
-    /// Check that slots come in order, and remember the last one.
-    fn follow(&mut self, first_due_ms: i64, last_due_ms: i64) -> Result<(), Error> {
-        if self.last_due_ms.is_some_and(|last| first_due_ms <= last) {
-            return Err(Error::InvalidArgument(
-                "a slot must lie after the group's last one",
-            ));
-        }
-        self.last_due_ms = Some(last_due_ms);
-        Ok(())
-    }
-
-    fn push(&mut self, row: Row) -> bool {
-        let mut in_time = true;
-        for windows in &mut self.windows {
-            in_time &= windows.push(&row, &self.good);
-        }
-        let hold_ms = self.shape.period_ms * HOLD_PERIODS;
-        for (good, value) in self.good.iter_mut().zip(&row.values) {
-            match (value, good.as_mut()) {
-                (Some(value), _) => {
-                    *good = Some(Good {
-                        at_ms: row.at_ms,
-                        value: *value,
-                        held_until_ms: row.at_ms.saturating_add(hold_ms),
-                    });
-                }
-                (None, Some(held)) => held.held_until_ms = held.held_until_ms.min(row.at_ms),
-                (None, None) => {}
-            }
-        }
-        self.rows.push(row);
-        in_time
-    }
-
-    fn close_due(&mut self, now_ms: i64) {
-        for (windows, closed) in self.windows.iter_mut().zip(&mut self.closed) {
-            closed.append(&mut windows.close_due(now_ms, &self.good));
-        }
-    }
-
-    fn reading_width(&self) -> usize {
-        READING_LEAD + 2 * self.shape.kinds.len()
-    }
-
-    fn window_width(&self) -> usize {
-        1 + WINDOW_COLUMNS * self.shape.kinds.len()
-    }
-
-    fn pending_cells(&self) -> usize {
-        let closed: usize = self.closed.iter().map(Vec::len).sum();
-        self.rows.len() * self.reading_width()
-            + self.gaps.len() * GAP_COLUMNS
-            + closed * self.window_width()
-    }
-
-    /// Move what fits into tables; gaps and readings before the windows over them.
-    fn cut(
-        &mut self,
-        index: u32,
-        room: &mut usize,
-        tables: &mut Vec<Table>,
-        counts: &mut Counts,
-    ) -> Result<(), Error> {
-        let points = self.shape.kinds.len();
-        let gaps = take_rows(&mut self.gaps, GAP_COLUMNS, room);
-        if !gaps.is_empty() {
-            let slots: u64 = gaps.iter().map(|gap| u64::from(gap.slots)).sum();
-            counts.missed += slots * points as u64;
-            tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
-        }
-        let width = self.reading_width();
-        let rows = take_rows(&mut self.rows, width, room);
-        if !rows.is_empty() {
-            let values: usize = rows
-                .iter()
-                .map(|row| row.values.iter().flatten().count())
-                .sum();
-            counts.values += values as u64;
-            counts.reasons += (rows.len() * points - values) as u64;
-            tables.push(Table::new(
-                TableKind::Readings,
-                index,
-                0,
-                reading_columns(&rows, points),
-            )?);
-        }
-        let width = self.window_width();
-        for (windows, closed) in self.windows.iter().zip(&mut self.closed) {
-            let rows = take_rows(closed, width, room);
-            if !rows.is_empty() {
-                counts.windows += rows.len() as u64;
-                let length_ms = windows.length_ms() as u32;
-                let columns = window_columns(&rows, width);
-                tables.push(Table::new(TableKind::Windows, index, length_ms, columns)?);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
-    let fits = pending.len().min(*room / width).min(ROWS_MAX);
-    *room -= fits * width;
-    pending.drain(..fits).collect()
-}
-
-fn gap_columns(gaps: &[Gap]) -> Vec<Column> {
-    vec![
-        gaps.iter().map(|gap| Some(gap.first_due_ms)).collect(),
-        gaps.iter().map(|gap| Some(gap.last_due_ms)).collect(),
-        gaps.iter().map(|gap| Some(i64::from(gap.slots))).collect(),
-        gaps.iter().map(|gap| Some(i64::from(gap.reason))).collect(),
-    ]
-}
-
-fn reading_columns(rows: &[Row], points: usize) -> Vec<Column> {
-    let mut columns = vec![
-        rows.iter().map(|row| Some(row.due_ms)).collect(),
-        rows.iter()
-            .map(|row| Some(row.at_ms.wrapping_sub(row.due_ms)))
-            .collect(),
-    ];
-    for point in 0..points {
-        let value = |row: &Row| row.values.get(point).copied().flatten();
-        columns.push(rows.iter().map(value).collect());
-    }
-    for point in 0..points {
-        let quality = |row: &Row| row.qualities.get(point).map(|&quality| i64::from(quality));
-        columns.push(rows.iter().map(quality).collect());
-    }
-    columns
-}
-
-fn window_columns(rows: &[WindowRow], width: usize) -> Vec<Column> {
-    let mut columns = vec![rows.iter().map(|(start_ms, _)| Some(*start_ms)).collect()];
-    for column in 0..width - 1 {
-        let value = |(_, row): &WindowRow| row.get(column).copied().flatten();
-        columns.push(rows.iter().map(value).collect());
-    }
-    columns
 }

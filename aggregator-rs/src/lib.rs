@@ -5,12 +5,17 @@
 //! time is an argument, UTC milliseconds.
 
 pub mod aggregator;
+pub mod calendar;
 pub mod codec;
 pub mod decode;
 pub mod error;
 pub mod journal;
+pub mod moments;
+pub mod quantile;
 pub mod reading;
+pub mod rounding;
 pub mod table;
+pub mod totaliser;
 pub mod varint;
 pub mod window;
 

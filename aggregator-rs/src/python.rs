@@ -9,13 +9,15 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
-use crate::aggregator::{Aggregator, Counts, GroupShape, CUT_CELLS_MAX};
+use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
+use crate::calendar::Calendar;
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::error::Error;
 use crate::journal::Journal;
 use crate::reading::{Gap, Row};
 use crate::table::{Column, WINDOW_COLUMNS};
+use crate::totaliser::Guard;
 use crate::window::PointKind;
 
 pyo3::create_exception!(
@@ -43,6 +45,25 @@ fn counts_tuple(counts: Counts) -> CountsTuple {
     (counts.values, counts.reasons, counts.missed, counts.windows)
 }
 
+/// Whether a point is a totaliser, or the guard of one.
+#[derive(FromPyObject)]
+enum PyKind {
+    Totaliser(bool),
+    Guarded((Option<i64>, i64, i64)),
+}
+
+impl PyKind {
+    fn kind(self) -> Result<PointKind, Error> {
+        match self {
+            PyKind::Totaliser(false) => Ok(PointKind::Gauge),
+            PyKind::Totaliser(true) => Ok(PointKind::Totaliser),
+            PyKind::Guarded((wraps_at, rate_max_per_h, resolution)) => {
+                Guard::new(wraps_at, rate_max_per_h, resolution).map(PointKind::Guarded)
+            }
+        }
+    }
+}
+
 /// See `_core.pyi`.
 #[pyclass(name = "Aggregator", module = "edgeagg._core")]
 struct PyAggregator(Aggregator);
@@ -50,22 +71,34 @@ struct PyAggregator(Aggregator);
 #[pymethods]
 impl PyAggregator {
     #[new]
+    #[pyo3(signature = (groups, window_lengths_ms, *, offsets = None, statistics = None))]
     #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
-    fn new(groups: Vec<(i64, Vec<bool>)>, window_lengths_ms: Vec<i64>) -> PyResult<Self> {
-        let kind = |totaliser| {
-            if totaliser {
-                PointKind::Totaliser
-            } else {
-                PointKind::Gauge
-            }
-        };
+    fn new(
+        groups: Vec<(i64, Vec<PyKind>)>,
+        window_lengths_ms: Vec<i64>,
+        offsets: Option<Vec<(i64, i64)>>,
+        statistics: Option<Vec<(usize, usize)>>,
+    ) -> PyResult<Self> {
+        let statistics = statistics.unwrap_or_default();
+        if statistics.iter().any(|it| it.0 >= groups.len()) {
+            return Err(Error::InvalidArgument("no such group").into());
+        }
         let shapes = groups
             .into_iter()
-            .map(|(period_ms, totalisers)| {
-                GroupShape::new(period_ms, totalisers.into_iter().map(kind).collect())
+            .enumerate()
+            .map(|(group, (period_ms, kinds))| {
+                let kinds = kinds.into_iter().map(PyKind::kind);
+                let points = statistics.iter().filter(|it| it.0 == group);
+                GroupShape::new(period_ms, kinds.collect::<Result<_, _>>()?)?
+                    .with_statistics(&points.map(|it| it.1).collect::<Vec<_>>())
             })
             .collect::<Result<_, _>>()?;
-        Ok(PyAggregator(Aggregator::new(shapes, &window_lengths_ms)?))
+        let calendar = match offsets {
+            None => Calendar::default(),
+            Some(changes) => Calendar::new(&changes)?,
+        };
+        let aggregator = Aggregator::with_calendar(shapes, &window_lengths_ms, calendar)?;
+        Ok(PyAggregator(aggregator))
     }
 
     fn push_row<'py>(
@@ -128,6 +161,10 @@ impl PyAggregator {
         Ok(PyBytes::new(py, &self.0.push_gap(group, gap)?))
     }
 
+    fn replace_meter<'py>(&mut self, py: Python<'py>, group: u32) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.0.replace_meter(group)?))
+    }
+
     fn replay(&mut self, record: &[u8]) -> PyResult<()> {
         Ok(self.0.replay(record)?)
     }
@@ -146,13 +183,8 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut<'py>(
-        &mut self,
-        py: Python<'py>,
-        now_ms: i64,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, CountsTuple)>> {
-        let cut = self.0.cut(now_ms)?;
-        Ok(cut.map(|cut| (PyBytes::new(py, &cut.payload), counts_tuple(cut.counts))))
+    fn cut(&mut self, now_ms: i64) -> PyResult<Option<PyCut>> {
+        Ok(self.0.cut(now_ms)?.map(PyCut))
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -201,6 +233,24 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
         coding: Coding::new(code, order)?,
         factor: factor(times)?,
     })
+}
+
+/// See `_core.pyi`.
+#[pyclass(name = "Cut", module = "edgeagg._core", frozen, eq)]
+#[derive(PartialEq)]
+struct PyCut(Cut);
+
+#[pymethods]
+impl PyCut {
+    #[getter]
+    fn counts(&self) -> CountsTuple {
+        counts_tuple(self.0.counts)
+    }
+
+    fn encode<'py>(&self, py: Python<'py>) -> PyResult<(u8, Bound<'py, PyBytes>)> {
+        let (codec, payload) = py.detach(|| self.0.encode())?;
+        Ok((codec, PyBytes::new(py, &payload)))
+    }
 }
 
 /// See `_core.pyi`.
@@ -370,23 +420,29 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add(
         "__all__",
         [
+            "CODEC_CM",
             "CODEC_DELTA",
+            "CODEC_PLAIN",
             "CUT_CELLS_MAX",
             "VERSION",
             "WINDOW_COLUMNS",
             "Aggregator",
             "CodecError",
+            "Cut",
             "Journal",
             "ScanPlan",
             "decode",
         ],
     )?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
+    module.add("CODEC_CM", codec::CODEC_CM)?;
     module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
+    module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
+    module.add_class::<PyCut>()?;
     module.add_class::<PyJournal>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)

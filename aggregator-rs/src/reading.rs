@@ -1,5 +1,6 @@
-//! Rows: what one read of a group gave, and the runs of slots that nobody read. Both have a record
-//! form for the gateway's journal, from which the aggregator is rebuilt after a restart.
+//! Rows: what one read of a group gave, the runs of slots that nobody read, and the word that a
+//! meter was replaced. All have a record form for the gateway's journal, from which the aggregator
+//! is rebuilt after a restart.
 
 use crate::error::Error;
 use crate::varint::{write_i64, write_option, write_u64, Reader};
@@ -15,6 +16,7 @@ pub const POINTS_MAX: usize = 512;
 
 const TAG_ROW: u8 = 1;
 const TAG_GAP: u8 = 2;
+const TAG_REPLACED: u8 = 3;
 
 /// One slot of one group: every point has a value or a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub enum Record {
     Row(u32, Row),
     /// Slots that were not.
     Gap(u32, Gap),
+    /// Another meter was found in the place of the group's.
+    Replaced(u32),
 }
 
 impl Row {
@@ -102,6 +106,10 @@ impl Record {
                 write_u64(&mut out, u64::from(gap.slots));
                 out.push(gap.reason);
             }
+            Record::Replaced(group) => {
+                out.push(TAG_REPLACED);
+                write_u64(&mut out, u64::from(*group));
+            }
         }
         out
     }
@@ -144,6 +152,7 @@ impl Record {
                     reason: reader.byte()?,
                 },
             ),
+            TAG_REPLACED => Record::Replaced(group),
             _ => {
                 return Err(Error::Corrupt {
                     at: 0,

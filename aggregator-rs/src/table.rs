@@ -12,6 +12,14 @@ pub enum TableKind {
     Windows,
     /// One row per run of slots that nobody read: first due, last due, slot count, reason.
     Gaps,
+    /// One row per place where a totaliser's line was left, [`AUDIT_COLUMNS`] columns.
+    Audits,
+    /// One row per closed window: start, length, then how far its energy's two ends can be from the
+    /// truth, in sum, one column per guarded totaliser.
+    Uncertainties,
+    /// One row per closed window: start, length, then [`STATISTICS_COLUMNS`] columns per point that
+    /// they are asked for.
+    Statistics,
 }
 
 /// Columns of one point in a table of windows, in this order: rows, values, minimum, maximum,
@@ -22,8 +30,23 @@ pub const WINDOW_COLUMNS: usize = 10;
 /// Columns of a table of gaps.
 pub const GAP_COLUMNS: usize = 4;
 
+/// Columns of a table of audits: point, kind (see [`crate::totaliser::AuditKind`]), time and value
+/// of the closing reading, time and value of the opening one, energy counted between them, readings
+/// set aside, the furthest value among those.
+pub const AUDIT_COLUMNS: usize = 9;
+
 /// Columns that stand before the points' own in a table of readings: due, delay.
 pub const READING_LEAD: usize = 2;
+
+/// Columns that stand before the totalisers' own in a table of uncertainties: start, length.
+pub const UNCERTAINTY_LEAD: usize = 2;
+
+/// Columns that stand before the points' own in a table of statistics: start, length.
+pub const STATISTICS_LEAD: usize = 2;
+
+/// Columns of one point in a table of statistics, in this order: time-weighted standard deviation
+/// (three more decimals than the point), 50th and 95th percentile of its values.
+pub const STATISTICS_COLUMNS: usize = 3;
 
 /// A column: one value, or none, per row.
 pub type Column = Vec<Option<i64>>;
@@ -46,15 +69,24 @@ impl TableKind {
             TableKind::Readings => 1,
             TableKind::Windows => 2,
             TableKind::Gaps => 3,
+            TableKind::Audits => 4,
+            TableKind::Uncertainties => 5,
+            TableKind::Statistics => 6,
         }
     }
 
     /// The kind with this number.
     #[must_use]
     pub fn from_code(code: u8) -> Option<TableKind> {
-        [TableKind::Readings, TableKind::Windows, TableKind::Gaps]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        let kinds = [
+            TableKind::Readings,
+            TableKind::Windows,
+            TableKind::Gaps,
+            TableKind::Audits,
+            TableKind::Uncertainties,
+            TableKind::Statistics,
+        ];
+        kinds.into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -79,6 +111,12 @@ impl Table {
             }
             TableKind::Windows => columns.len() > 1 && (columns.len() - 1) % WINDOW_COLUMNS == 0,
             TableKind::Gaps => columns.len() == GAP_COLUMNS,
+            TableKind::Audits => columns.len() == AUDIT_COLUMNS,
+            TableKind::Uncertainties => columns.len() > UNCERTAINTY_LEAD,
+            TableKind::Statistics => {
+                columns.len() > STATISTICS_LEAD
+                    && (columns.len() - STATISTICS_LEAD) % STATISTICS_COLUMNS == 0
+            }
         };
         if !fits || ((kind == TableKind::Windows) == (length_ms == 0)) {
             return Err(Error::InvalidArgument(

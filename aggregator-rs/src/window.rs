@@ -1,17 +1,25 @@
-//! Windows of one length over one group: half-open [start, end), aligned to multiples of the length.
+//! Windows of one length over one group: half-open [start, end), where [`crate::calendar`] puts them.
 //!
 //! A gauge is held from one good reading to the next, at most [`HOLD_PERIODS`] periods and never
 //! past a failed one; its mean is weighted by the time it was held. A totaliser's energy is the
-//! difference of its values at the window's two ends, each interpolated between the good readings
-//! on either side, if they lie within [`BRIDGE_PERIODS`] periods of each other. A totaliser that
-//! ran backwards leaves the windows it touched without energy.
+//! difference of its totals at the window's two ends, each interpolated between the good readings
+//! on either side, if they lie within [`BRIDGE_PERIODS`] periods of each other. One without a guard
+//! that ran backwards leaves the windows it touched without energy; one with a guard is judged (see
+//! [`crate::totaliser`]), and windows wait for the verdict.
+
+mod cell;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use cell::Cell;
+
+use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
 use crate::reading::Row;
 use crate::table::WINDOW_COLUMNS;
-use crate::varint::{write_i128, write_i64, write_option, write_u64, Reader};
+use crate::totaliser::{doubt_ms, Guard, Step};
+use crate::varint::{write_i64, write_u64, Reader};
 
 /// How long a value stands for its point, in periods.
 pub const HOLD_PERIODS: i64 = 2;
@@ -27,8 +35,18 @@ pub const MEAN_SCALE: i128 = 1_000;
 pub enum PointKind {
     /// A quantity of the moment.
     Gauge,
-    /// A cumulative register.
+    /// A cumulative register whose steps are taken as they are.
     Totaliser,
+    /// A cumulative register whose steps are judged.
+    Guarded(Guard),
+}
+
+impl PointKind {
+    /// Whether its steps are judged, and its energy comes with an uncertainty.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        matches!(self, PointKind::Guarded(_))
+    }
 }
 
 /// The last good reading of a point.
@@ -42,31 +60,27 @@ pub struct Good {
     pub held_until_ms: i64,
 }
 
-/// One point in one window.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Cell {
-    slots: u32,
-    values: u32,
-    min: i64,
-    max: i64,
-    first: i64,
-    last: i64,
-    weighted: i128,
-    covered_ms: i64,
-    opening: Option<i64>,
-    closing: Option<i64>,
-    ran_backwards: bool,
-    worst: u8,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
-    start_ms: i64,
+    bounds: Bounds,
     cells: Vec<Cell>,
 }
 
-/// A finished window: its start, and [`WINDOW_COLUMNS`] values per point.
-pub type WindowRow = (i64, Vec<Option<i64>>);
+/// What a point's totaliser counted: the point's index, and the step.
+pub type PointStep = (usize, Step);
+
+/// A finished window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowRow {
+    /// Its start.
+    pub start_ms: i64,
+    /// [`WINDOW_COLUMNS`] values per point.
+    pub values: Vec<Option<i64>>,
+    /// How far its energy's two ends can be from the truth, per guarded totaliser.
+    pub uncertainties: Vec<Option<i64>>,
+    /// [`crate::table::STATISTICS_COLUMNS`] values per point they are asked for.
+    pub statistics: Vec<Option<i64>>,
+}
 
 /// The windows of one length over one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +88,9 @@ pub struct Windows {
     length_ms: i64,
     period_ms: i64,
     kinds: Vec<PointKind>,
+    /// Which points have statistics.
+    sampled: Vec<bool>,
+    calendar: Arc<Calendar>,
     open: Option<Window>,
     /// Past their end, waiting for the reading behind it.
     closing: VecDeque<Window>,
@@ -84,11 +101,18 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Windows of `length_ms` over points of these kinds, read every `period_ms`.
+    /// Windows of `length_ms` over points of these kinds, read every `period_ms`; `sampled` tells,
+    /// for each of them, whether it has statistics.
     ///
     /// # Errors
     /// `InvalidArgument` unless both times are positive.
-    pub fn new(length_ms: i64, period_ms: i64, kinds: Vec<PointKind>) -> Result<Windows, Error> {
+    pub fn new(
+        length_ms: i64,
+        period_ms: i64,
+        kinds: Vec<PointKind>,
+        sampled: Vec<bool>,
+        calendar: Arc<Calendar>,
+    ) -> Result<Windows, Error> {
         if length_ms <= 0 || period_ms <= 0 {
             return Err(Error::InvalidArgument(
                 "window length and period must be positive",
@@ -98,6 +122,8 @@ impl Windows {
             length_ms,
             period_ms,
             kinds,
+            sampled,
+            calendar,
             open: None,
             closing: VecDeque::new(),
             weighed_ms: i64::MIN,
@@ -111,72 +137,88 @@ impl Windows {
         self.length_ms
     }
 
-    /// Take a row in; `before` holds each point's last good reading before it. Return false when the
-    /// row came too late for its window.
-    pub fn push(&mut self, row: &Row, before: &[Option<Good>]) -> bool {
+    /// Take a row in; `before` holds each point's last good reading before it, `steps` what the
+    /// totalisers counted up to it. Return false when the row came too late for its window.
+    pub fn push(&mut self, row: &Row, before: &[Option<Good>], steps: &[PointStep]) -> bool {
         let at_ms = row.at_ms;
-        let open_start_ms = self.open.as_ref().map_or(i64::MIN, |open| open.start_ms);
+        let open_start_ms = self
+            .open
+            .as_ref()
+            .map_or(i64::MIN, |open| open.bounds.start_ms);
         if at_ms < self.sealed_ms || at_ms < open_start_ms {
             return false;
         }
         self.advance(at_ms, before);
-        let start_ms = at_ms.div_euclid(self.length_ms) * self.length_ms;
         let mut open = self.open.take().unwrap_or_else(|| Window {
-            start_ms,
-            cells: vec![Cell::default(); self.kinds.len()],
+            bounds: self.bounds(at_ms),
+            cells: self.sampled.iter().map(|&it| Cell::new(it)).collect(),
         });
         self.weigh(&mut open, at_ms, before);
         // the clock may have been set back inside the window: no time is weighed twice
         self.weighed_ms = self.weighed_ms.max(at_ms);
-        for (index, value) in row.values.iter().enumerate() {
-            let (Some(Some(good)), Some(PointKind::Totaliser), Some(value)) =
-                (before.get(index), self.kinds.get(index), value)
-            else {
-                continue;
-            };
-            let readings = Readings::new(*good, at_ms, *value);
-            for window in self.closing.iter_mut().chain([&mut open]) {
-                let start_ms = window.start_ms;
-                let bridge_ms = self.period_ms * BRIDGE_PERIODS;
-                if let Some(cell) = window.cells.get_mut(index) {
-                    readings.settle(cell, start_ms, start_ms + self.length_ms, bridge_ms);
-                }
-            }
-        }
         for ((cell, value), quality) in open.cells.iter_mut().zip(&row.values).zip(&row.qualities) {
             cell.take(*value, *quality);
         }
         self.open = Some(open);
+        self.settle(steps);
         true
     }
 
+    /// Settle the ends of the windows that lie within the steps.
+    pub fn settle(&mut self, steps: &[PointStep]) {
+        for window in self.closing.iter_mut().chain(&mut self.open) {
+            for (point, step) in steps {
+                if let Some(cell) = window.cells.get_mut(*point) {
+                    cell.settle(step, window.bounds);
+                }
+            }
+        }
+    }
+
     /// Close what ended [`LATENESS_MS`] ago and return, oldest first, the windows that are complete
-    /// or can wait no longer for the reading behind their end.
-    pub fn close_due(&mut self, now_ms: i64, before: &[Option<Good>]) -> Vec<WindowRow> {
+    /// or can wait no longer for the reading behind their end, or for the verdict on a point that
+    /// is `doubted`.
+    pub fn close_due(
+        &mut self,
+        now_ms: i64,
+        before: &[Option<Good>],
+        doubted: &[bool],
+    ) -> Vec<WindowRow> {
         let settled_ms = now_ms.saturating_sub(LATENESS_MS);
         let ended = self
             .open
             .as_ref()
-            .is_some_and(|open| open.start_ms + self.length_ms <= settled_ms);
+            .is_some_and(|open| open.bounds.end_ms <= settled_ms);
         if ended {
             self.advance(settled_ms, before);
         }
         let mut rows = Vec::new();
         while let Some(window) = self.closing.front() {
-            let waited_ms = settled_ms - (window.start_ms + self.length_ms);
-            let settled = window
-                .cells
-                .iter()
-                .zip(&self.kinds)
-                .all(|(cell, kind)| cell.is_settled(*kind));
-            if !settled && waited_ms < self.period_ms * BRIDGE_PERIODS {
+            let waited_ms = settled_ms - window.bounds.end_ms;
+            // a doubt that can still settle this end began at most a bridge behind it
+            let bridge_ms = self.period_ms * BRIDGE_PERIODS;
+            let verdict_ms = bridge_ms + doubt_ms(bridge_ms);
+            let awaited = window.cells.iter().zip(&self.kinds).enumerate();
+            let awaited = awaited.filter(|(_, (cell, kind))| !cell.is_settled(**kind));
+            let longest_ms = awaited.map(|(point, _)| match doubted.get(point) {
+                Some(true) => verdict_ms,
+                _ => bridge_ms,
+            });
+            if longest_ms
+                .max()
+                .is_some_and(|longest_ms| waited_ms < longest_ms)
+            {
                 break;
             }
             if let Some(window) = self.closing.pop_front() {
-                rows.push((window.start_ms, self.finish(&window)));
+                rows.push(self.finish(&window));
             }
         }
         rows
+    }
+
+    fn bounds(&self, at_ms: i64) -> Bounds {
+        self.calendar.bounds(at_ms, Span::Length(self.length_ms))
     }
 
     /// Move the open window to `closing` when `to_ms` lies at or behind its end.
@@ -184,7 +226,7 @@ impl Windows {
         let Some(mut open) = self.open.take() else {
             return;
         };
-        let end_ms = open.start_ms + self.length_ms;
+        let end_ms = open.bounds.end_ms;
         if to_ms < end_ms {
             self.open = Some(open);
             return;
@@ -197,22 +239,31 @@ impl Windows {
 
     /// Add the held values' share of time up to `to_ms` to `window`.
     fn weigh(&self, window: &mut Window, to_ms: i64, before: &[Option<Good>]) {
-        let from_ms = self.weighed_ms.max(window.start_ms);
+        let from_ms = self.weighed_ms.max(window.bounds.start_ms);
         for (cell, good) in window.cells.iter_mut().zip(before) {
             let Some(good) = good else { continue };
             let from_ms = from_ms.max(good.at_ms);
             let span_ms = to_ms.min(good.held_until_ms) - from_ms;
             if span_ms > 0 {
-                cell.weighted += i128::from(good.value) * i128::from(span_ms);
-                cell.covered_ms += span_ms;
+                cell.hold(good.value, span_ms);
             }
         }
     }
 
-    fn finish(&self, window: &Window) -> Vec<Option<i64>> {
-        let mut row = Vec::with_capacity(self.kinds.len() * WINDOW_COLUMNS);
+    fn finish(&self, window: &Window) -> WindowRow {
+        let mut row = WindowRow {
+            start_ms: window.bounds.start_ms,
+            values: Vec::with_capacity(self.kinds.len() * WINDOW_COLUMNS),
+            uncertainties: Vec::new(),
+            statistics: Vec::new(),
+        };
         for (cell, kind) in window.cells.iter().zip(&self.kinds) {
-            row.extend_from_slice(&cell.finish(*kind));
+            row.values.extend_from_slice(&cell.finish(*kind));
+            row.statistics.extend(cell.statistics().iter().flatten());
+            if kind.is_guarded() {
+                let uncertainty = cell.energy().map(|(_, uncertainty)| uncertainty);
+                row.uncertainties.push(uncertainty);
+            }
         }
         row
     }
@@ -224,9 +275,9 @@ impl Windows {
         write_u64(out, u64::from(self.open.is_some()));
         write_u64(out, self.closing.len() as u64);
         for window in self.open.iter().chain(&self.closing) {
-            write_i64(out, window.start_ms);
-            for cell in &window.cells {
-                cell.save(out);
+            write_i64(out, window.bounds.start_ms);
+            for (cell, kind) in window.cells.iter().zip(&self.kinds) {
+                cell.save(out, *kind);
             }
         }
     }
@@ -244,10 +295,14 @@ impl Windows {
         self.closing.clear();
         for index in 0..open + closing {
             let start_ms = reader.i64()?;
-            let cells = (0..self.kinds.len())
-                .map(|_| Cell::load(reader))
-                .collect::<Result<_, _>>()?;
-            let window = Window { start_ms, cells };
+            let points = self.kinds.iter().zip(&self.sampled);
+            let cells = points.map(|(kind, sampled)| Cell::load(reader, *kind, *sampled));
+            let cells = cells.collect::<Result<_, _>>()?;
+            let bounds = Bounds {
+                start_ms,
+                end_ms: self.bounds(start_ms).end_ms,
+            };
+            let window = Window { bounds, cells };
             if index < open {
                 self.open = Some(window);
             } else {
@@ -255,149 +310,5 @@ impl Windows {
             }
         }
         Ok(())
-    }
-}
-
-/// Two neighbouring good readings of a totaliser.
-struct Readings {
-    from_ms: i64,
-    from: i64,
-    to_ms: i64,
-    to: i64,
-}
-
-impl Readings {
-    fn new(before: Good, at_ms: i64, value: i64) -> Readings {
-        Readings {
-            from_ms: before.at_ms,
-            from: before.value,
-            to_ms: at_ms,
-            to: value,
-        }
-    }
-
-    /// Settle the ends of a window that lie between the two readings.
-    fn settle(&self, cell: &mut Cell, start_ms: i64, end_ms: i64, bridge_ms: i64) {
-        if self.to < self.from {
-            if start_ms <= self.to_ms && end_ms > self.from_ms {
-                cell.ran_backwards = true;
-            }
-            return;
-        }
-        if self.to_ms - self.from_ms > bridge_ms {
-            return;
-        }
-        cell.opening = cell.opening.or_else(|| self.at(start_ms));
-        cell.closing = cell.closing.or_else(|| self.at(end_ms));
-    }
-
-    /// The totaliser's value at `ms`, if that lies between the two readings or at one of them. Two
-    /// readings of one moment (a clock set back) have nothing between them.
-    fn at(&self, ms: i64) -> Option<i64> {
-        if ms < self.from_ms || ms > self.to_ms || self.from_ms == self.to_ms {
-            return None;
-        }
-        let rise = i128::from(self.to) - i128::from(self.from);
-        let share = rise * i128::from(ms - self.from_ms);
-        let step = divide(share, i128::from(self.to_ms - self.from_ms));
-        i64::try_from(i128::from(self.from) + step).ok()
-    }
-}
-
-impl Cell {
-    fn take(&mut self, value: Option<i64>, quality: u8) {
-        self.slots += 1;
-        self.worst = self.worst.max(quality);
-        let Some(value) = value else { return };
-        if self.values == 0 {
-            self.first = value;
-            self.min = value;
-            self.max = value;
-        }
-        self.values += 1;
-        self.last = value;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-    }
-
-    /// Whether a later reading can still change the energy.
-    fn is_settled(&self, kind: PointKind) -> bool {
-        kind == PointKind::Gauge || self.closing.is_some() || self.ran_backwards
-    }
-
-    fn energy(&self) -> Option<i64> {
-        match (self.opening, self.closing, self.ran_backwards) {
-            (Some(opening), Some(closing), false) => closing.checked_sub(opening),
-            _ => None,
-        }
-    }
-
-    fn finish(&self, kind: PointKind) -> [Option<i64>; WINDOW_COLUMNS] {
-        let any = (self.values > 0).then_some(());
-        let gauge = (kind == PointKind::Gauge).then_some(());
-        let mean = (self.covered_ms > 0)
-            .then(|| divide(self.weighted * MEAN_SCALE, i128::from(self.covered_ms)))
-            .and_then(|mean| i64::try_from(mean).ok());
-        [
-            Some(i64::from(self.slots)),
-            Some(i64::from(self.values)),
-            any.and(gauge).map(|()| self.min),
-            any.and(gauge).map(|()| self.max),
-            gauge.and(mean),
-            any.map(|()| self.first),
-            any.map(|()| self.last),
-            if gauge.is_some() { None } else { self.energy() },
-            Some(self.covered_ms),
-            Some(i64::from(self.worst)),
-        ]
-    }
-
-    fn save(&self, out: &mut Vec<u8>) {
-        write_u64(out, u64::from(self.slots));
-        write_u64(out, u64::from(self.values));
-        for value in [self.min, self.max, self.first, self.last, self.covered_ms] {
-            write_i64(out, value);
-        }
-        write_i128(out, self.weighted);
-        write_option(out, self.opening);
-        write_option(out, self.closing);
-        out.push(u8::from(self.ran_backwards));
-        out.push(self.worst);
-    }
-
-    fn load(reader: &mut Reader<'_>) -> Result<Cell, Error> {
-        Ok(Cell {
-            slots: reader.count("slots", u32::MAX as usize)? as u32,
-            values: reader.count("values", u32::MAX as usize)? as u32,
-            min: reader.i64()?,
-            max: reader.i64()?,
-            first: reader.i64()?,
-            last: reader.i64()?,
-            covered_ms: reader.i64()?,
-            weighted: reader.i128()?,
-            opening: reader.option()?,
-            closing: reader.option()?,
-            ran_backwards: reader.byte()? != 0,
-            worst: reader.byte()?,
-        })
-    }
-}
-
-/// Divide by a positive divisor, to nearest, halves to even.
-fn divide(dividend: i128, divisor: i128) -> i128 {
-    let quotient = dividend.div_euclid(divisor);
-    let twice = dividend.rem_euclid(divisor) * 2;
-    let up = twice > divisor || (twice == divisor && quotient.rem_euclid(2) == 1);
-    quotient + i128::from(up)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_round_to_even_on_both_sides_of_zero() {
-        let rounded: Vec<i128> = [-5, -3, -1, 1, 3, 5].map(|n| divide(n, 2)).to_vec();
-        assert_eq!(rounded, [-2, -2, 0, 0, 2, 2]);
     }
 }

@@ -1,8 +1,8 @@
 //! Windows by example: each number below can be checked with pencil and paper.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-use edgeagg_core::aggregator::{Aggregator, GroupShape};
-use edgeagg_core::codec::{decode, CODEC_DELTA};
+use edgeagg_core::aggregator::{Aggregator, Cut, GroupShape};
+use edgeagg_core::codec::decode;
 use edgeagg_core::reading::{Gap, Row};
 use edgeagg_core::table::{Table, TableKind, WINDOW_COLUMNS};
 use edgeagg_core::window::PointKind::{self, Gauge, Totaliser};
@@ -34,7 +34,7 @@ fn push(aggregator: &mut Aggregator, at_ms: i64, value: Option<i64>) -> Vec<u8> 
 fn tables(aggregator: &mut Aggregator, now_ms: i64) -> Vec<Table> {
     let mut tables = Vec::new();
     while let Some(cut) = aggregator.cut(now_ms).unwrap() {
-        tables.extend(decode(CODEC_DELTA, &cut.payload).unwrap());
+        tables.extend(decoded(&cut));
     }
     tables
 }
@@ -291,4 +291,9 @@ fn restart_from_a_snapshot_and_the_records_behind_it_changes_no_bit() {
             "killed at {kill_at} s"
         );
     }
+}
+
+fn decoded(cut: &Cut) -> Vec<Table> {
+    let (codec, payload) = cut.encode().unwrap();
+    decode(codec, &payload).unwrap()
 }

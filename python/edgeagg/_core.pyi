@@ -5,22 +5,28 @@ from os import PathLike
 from typing import Final, TypeAlias, final
 
 __all__ = [
+    "CODEC_CM",
     "CODEC_DELTA",
+    "CODEC_PLAIN",
     "CUT_CELLS_MAX",
     "VERSION",
     "WINDOW_COLUMNS",
     "Aggregator",
     "CodecError",
+    "Cut",
     "Journal",
     "ScanPlan",
     "decode",
 ]
 
 VERSION: Final[str]
+CODEC_CM: Final[int]
 CODEC_DELTA: Final[int]
+CODEC_PLAIN: Final[int]
 CUT_CELLS_MAX: Final[int]
 WINDOW_COLUMNS: Final[int]
 
+_Guard: TypeAlias = tuple[int | None, int, int]
 _Factor: TypeAlias = tuple[int, int]
 _Part: TypeAlias = tuple[int, str, str, _Factor]
 _Point: TypeAlias = tuple[
@@ -35,9 +41,25 @@ class Aggregator:
     """Rows in, payloads out. Raises ValueError for arguments that do not fit."""
 
     def __new__(
-        cls, groups: Sequence[tuple[int, Sequence[bool]]], window_lengths_ms: Sequence[int]
+        cls,
+        groups: Sequence[tuple[int, Sequence[bool | _Guard]]],
+        window_lengths_ms: Sequence[int],
+        *,
+        offsets: Sequence[tuple[int, int]] | None = None,
+        statistics: Sequence[tuple[int, int]] | None = None,
     ) -> Aggregator:
-        """Make one for groups given as (period_ms, one `is totaliser` per point)."""
+        """Make one for groups given as (period_ms, one kind per point).
+
+        A kind is whether the point is a totaliser, or the guard of a totaliser whose steps are to
+        be judged: (wraps_at, rate_max_per_h, resolution), positive mantissas; wraps_at may be None.
+        A guarded totaliser never runs backwards; what its meter cannot have counted is bridged, and
+        every bridge is a row of kind 4 in the payload.
+
+        `offsets` are the changes of the site's local time, as (UTC ms, offset from UTC in ms), see
+        `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
+        by that clock. `statistics` are the points, as (group, point), whose standard deviation (x
+        1000), 50th and 95th percentile are rows of kind 6 in the payload.
+        """
     def push_row(
         self,
         group: int,
@@ -66,6 +88,8 @@ class Aggregator:
         self, group: int, first_due_ms: int, last_due_ms: int, slots: int, reason: int
     ) -> bytes:
         """Take in a run of slots that nobody read; return its journal record."""
+    def replace_meter(self, group: int) -> bytes:
+        """Take in that another meter hangs in the group's place; return the journal record."""
     def replay(self, record: bytes) -> None:
         """Take in a journal record again."""
     def last_due_ms(self, group: int) -> int | None:
@@ -76,12 +100,22 @@ class Aggregator:
     @property
     def pending_cells(self) -> int:
         """Cells waiting to be cut; a payload is full at CUT_CELLS_MAX."""
-    def cut(self, now_ms: int) -> tuple[bytes, tuple[int, int, int, int]] | None:
-        """Encode what is pending: payload, (values, reasons, missed, windows). Call until None."""
+    def cut(self, now_ms: int) -> Cut | None:
+        """Take what is pending, up to CUT_CELLS_MAX; call until None."""
     def snapshot(self) -> bytes:
         """Return the whole state; ValueError while cells are pending."""
     def restore(self, snapshot: bytes) -> None:
         """Take over a snapshot of an aggregator of the same shape."""
+
+@final
+class Cut:
+    """The content of one payload, not encoded yet."""
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """Return how many values, reasons, missed slots and windows it holds."""
+    def encode(self) -> tuple[int, bytes]:
+        """Return the codec that makes the fewest bytes, and the payload. Releases the GIL."""
 
 @final
 class ScanPlan:

@@ -99,6 +99,8 @@ def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
             windows.extend(_windows(group, length_ms, columns))
         elif kind == _GAPS:
             gaps.extend(_gaps(group, columns))
+        else:
+            raise FormatError(f"tables of kind {kind} have no place here yet")
     return Content(tuple(readings), tuple(windows), tuple(gaps))
 
 

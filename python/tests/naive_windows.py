@@ -6,9 +6,12 @@ stated without any of its shortcuts. It must not import the core.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+from python.tests.naive_calendar import bounds
 
 HOLD_PERIODS = 2
 BRIDGE_PERIODS = 3
@@ -17,6 +20,8 @@ MEAN_SCALE = 1_000
 
 Point = tuple[int | None, ...]
 """Rows, values, minimum, maximum, mean x 1000, first, last, energy, covered ms, worst quality."""
+Statistics = tuple[int | None, ...]
+"""Standard deviation x 1000, middle value, the value that 95 of 100 do not exceed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,15 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A window that is over, one entry per point."""
+
+    start_ms: int
+    points: list[Point]
+    statistics: list[Statistics]
+
+
+@dataclass(frozen=True, slots=True)
 class Good:
     """The last good reading of a point, and until when it stands for it."""
 
@@ -87,6 +101,7 @@ class NaiveWindows:
     length_ms: int
     period_ms: int
     totalisers: tuple[bool, ...]
+    zone: str
     late_before_ms: float = -float("inf")
     clock_ms: float = -float("inf")
     open: Window | None = None
@@ -102,10 +117,10 @@ class NaiveWindows:
             return False
         self._end_what_is_over(row.at_ms, good)
         if self.open is None:
-            start_ms = row.at_ms // self.length_ms * self.length_ms
+            start_ms, end_ms = bounds(row.at_ms, self.length_ms, self.zone)
             nothing: list[list[Held]] = [[] for _ in self.totalisers]
             no_steps: list[list[Step]] = [[] for _ in self.totalisers]
-            self.open = Window(start_ms, start_ms + self.length_ms, [], nothing, no_steps)
+            self.open = Window(start_ms, end_ms, [], nothing, no_steps)
             self.late_before_ms = start_ms
         self._hold(self.open, row.at_ms, good)
         self.clock_ms = max(self.clock_ms, row.at_ms)
@@ -116,7 +131,7 @@ class NaiveWindows:
                     steps.append(Step(one.at_ms, row.at_ms, one.value, value))
         return True
 
-    def cut(self, now_ms: int, good: Sequence[Good | None]) -> list[tuple[int, list[Point]]]:
+    def cut(self, now_ms: int, good: Sequence[Good | None]) -> list[Finished]:
         """Return the windows that are complete or have waited long enough, oldest first."""
         self._end_what_is_over(now_ms - LATENESS_MS, good)
         finished = []
@@ -125,7 +140,7 @@ class NaiveWindows:
             waited_ms = now_ms - LATENESS_MS - window.end_ms
             if waited_ms < self.bridge_ms and not self._is_settled(window):
                 break
-            finished.append((window.start_ms, self._finish(self.closing.pop(0))))
+            finished.append(self._finish(self.closing.pop(0)))
         return finished
 
     def _end_what_is_over(self, to_ms: int, good: Sequence[Good | None]) -> None:
@@ -158,13 +173,17 @@ class NaiveWindows:
             if totaliser
         )
 
-    def _finish(self, window: Window) -> list[Point]:
-        return [self._point(window, number) for number in range(len(self.totalisers))]
+    def _finish(self, window: Window) -> Finished:
+        numbers = range(len(self.totalisers))
+        return Finished(
+            window.start_ms,
+            [self._point(window, number) for number in numbers],
+            [statistics(window, number) for number in numbers],
+        )
 
     def _point(self, window: Window, number: int) -> Point:
         is_gauge = not self.totalisers[number]
-        values = [value for row in window.rows if (value := row.values[number]) is not None]
-        held = window.held[number]
+        values, held = values_of(window, number), window.held[number]
         covered_ms = sum(one.to_ms - one.from_ms for one in held)
         area = sum(one.value * (one.to_ms - one.from_ms) for one in held)
         mean = round(Fraction(area * MEAN_SCALE, covered_ms)) if covered_ms else None
@@ -195,7 +214,9 @@ class NaiveWindows:
             )
             for ms in (window.start_ms, window.end_ms)
         )
-        return None if opening is None or closing is None else fitting(closing - opening)
+        if opening is None or closing is None or closing < opening:
+            return None  # a clock set back can settle the end before the start
+        return fitting(closing - opening)
 
 
 @dataclass(slots=True)
@@ -205,13 +226,14 @@ class NaiveGroup:
     period_ms: int
     totalisers: tuple[bool, ...]
     lengths_ms: tuple[int, ...]
+    zone: str
     good: list[Good | None] = field(init=False)
     windows: list[NaiveWindows] = field(init=False)
 
     def __post_init__(self) -> None:
         self.good = [None] * len(self.totalisers)
         self.windows = [
-            NaiveWindows(length_ms, self.period_ms, self.totalisers)
+            NaiveWindows(length_ms, self.period_ms, self.totalisers, self.zone)
             for length_ms in self.lengths_ms
             if length_ms >= self.period_ms
         ]
@@ -229,7 +251,7 @@ class NaiveGroup:
                 self.good[number] = Good(one.at_ms, one.value, until_ms)
         return all(in_time)
 
-    def cut(self, now_ms: int) -> dict[int, list[tuple[int, list[Point]]]]:
+    def cut(self, now_ms: int) -> dict[int, list[Finished]]:
         """Return what is finished, by length."""
         return {each.length_ms: each.cut(now_ms, self.good) for each in self.windows}
 
@@ -237,3 +259,33 @@ class NaiveGroup:
 def fitting(number: int | None) -> int | None:
     """Return the number if a column of signed 64-bit integers can hold it."""
     return number if number is not None and -(2**63) <= number < 2**63 else None
+
+
+def values_of(window: Window, number: int) -> list[int]:
+    """Return every value of a point, in the order they came."""
+    return [value for row in window.rows if (value := row.values[number]) is not None]
+
+
+def statistics(window: Window, number: int) -> Statistics:
+    """Return the statistics of a point."""
+    values, held = sorted(values_of(window, number)), window.held[number]
+    middle, high = (
+        values[math.ceil(Fraction(len(values) * percent, 100)) - 1] if values else None
+        for percent in (50, 95)
+    )
+    return deviation(held), middle, high
+
+
+def deviation(held: Sequence[Held]) -> int | None:
+    """Return the standard deviation of what was held, times 1000, halves to even."""
+    covered_ms = sum(one.to_ms - one.from_ms for one in held)
+    if not covered_ms:
+        return None
+    area = sum(one.value * (one.to_ms - one.from_ms) for one in held)
+    # every distance from the mean times the covered time, so that it stays whole
+    far = [(one.value * covered_ms - area, one.to_ms - one.from_ms) for one in held]
+    variance = Fraction(sum(span_ms * one**2 for one, span_ms in far), covered_ms**3)
+    square = MEAN_SCALE**2 * variance
+    root = math.isqrt(math.floor(square))
+    half = (root + Fraction(1, 2)) ** 2
+    return fitting(root + (half < square or (half == square and root % 2 == 1)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeagg import topics
-from edgeagg._core import CODEC_DELTA, Aggregator
+from edgeagg._core import Aggregator
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
 from edgeagg.receiver.inbox import Inbox, Message
@@ -84,7 +84,7 @@ async def fill(
     while (part := core.cut(due_ms + DAY_MS)) is not None:
         number = len(batches) + 1
         kind = BatchKind.DATA
-        batches.append(Batch(gateway, 7, number, kind, known.hash, 1_000, CODEC_DELTA, part[0]))
+        batches.append(Batch(gateway, 7, number, kind, known.hash, 1_000, *part.encode()))
     store = await open_store(f"sqlite:///{database}")
     try:
         messages = [Message(topics.batch(gateway), batch.to_bytes()) for batch in batches]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeagg import topics
-from edgeagg._core import CODEC_DELTA, Aggregator
+from edgeagg._core import Aggregator
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.cli import main
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
@@ -49,7 +49,7 @@ def batches(slots: Sequence[int], gap_at: int | None = None) -> list[Batch]:
                 aggregator.push_row(group, due_ms, due_ms, [second * watt_hours], b"\0")
     made = [_batch(1, BatchKind.CATALOGUE, 0, CATALOGUE.to_bytes())]
     while (part := aggregator.cut(slots[-1] * PERIOD_MS + 60_000)) is not None:
-        made.append(_batch(len(made) + 1, BatchKind.DATA, CODEC_DELTA, part[0]))
+        made.append(_batch(len(made) + 1, BatchKind.DATA, *part.encode()))
     return made
 
 
@@ -103,7 +103,7 @@ def test_energy_of_another_group_or_tier_0_does_not_narrow_or_spoil_the_balance(
             core.push_row(3, due_ms, due_ms, [second], b"\0")
     part = core.cut(200_000)
     assert part is not None
-    kinds = ((BatchKind.CATALOGUE, 0, known.to_bytes()), (BatchKind.DATA, CODEC_DELTA, part[0]))
+    kinds = ((BatchKind.CATALOGUE, 0, known.to_bytes()), (BatchKind.DATA, *part.encode()))
     found = audited(
         tmp_path / "db",
         [

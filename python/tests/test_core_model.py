@@ -128,9 +128,9 @@ def collect(
     delivered: list[Slot | Gap],
 ) -> None:
     while (cut := aggregator.cut(now_ms)) is not None:
-        payload, counts = cut
+        counts = cut.counts
         rows = 0
-        for kind, group, length_ms, _, columns in _core.decode(_core.CODEC_DELTA, payload):
+        for kind, group, length_ms, _, columns in _core.decode(*cut.encode()):
             assert group == 0
             for row in zip(*columns, strict=True):
                 if kind == WINDOWS:

@@ -59,9 +59,9 @@ def data_batch(sequence: int, *, voltage: int = 2_301) -> Batch:
         core.push_row(0, slot * 1_000, slot * 1_000 + 7, [voltage, slot], [0, 0])
     cut = core.cut(10**9)
     assert cut is not None
-    payload, _ = cut
+    codec, payload = cut.encode()
     return Batch(
-        GATEWAY, EPOCH, sequence, BatchKind.DATA, CATALOGUE.hash, EPOCH + sequence, 1, payload
+        GATEWAY, EPOCH, sequence, BatchKind.DATA, CATALOGUE.hash, EPOCH + sequence, codec, payload
     )
 
 

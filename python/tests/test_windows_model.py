@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from python.tests.window_histories import (
+    HOUR_MS,
     Cut,
     Gap,
     Gateway,
@@ -30,7 +31,7 @@ def test_the_histories_hold_every_fault_they_speak_of() -> None:
     seen: Counter[str] = Counter()
     for number in range(100):
         life = history(f"faults:{number}")
-        windows, late = naive(life)
+        (windows, statistics), late = naive(life)
         seen["late rows"] += late
         seen["gaps"] += sum(isinstance(event, Gap) for event in life.events)
         seen["restarts"] += sum(isinstance(event, Restart) for event in life.events)
@@ -39,8 +40,12 @@ def test_the_histories_hold_every_fault_they_speak_of() -> None:
             seen["energies"] += sum(point[7] is not None for point in points)
             seen["energies unknown"] += sum(point[7] is None for point in points)
             seen["windows not covered"] += sum(point[8] == 0 for point in points)
-    kinds = "late rows", "gaps", "restarts", "cuts", "energies", "energies unknown"
-    assert all(seen[kind] > 50 for kind in (*kinds, "windows not covered")), seen
+        seen["statistics"] += len(statistics)
+        seen["days"] += sum(length_ms == 24 * HOUR_MS for _, length_ms, _ in windows)
+    kinds = ["late rows", "gaps", "restarts", "cuts", "energies", "energies unknown"]
+    kinds += ["windows not covered", "statistics"]
+    assert all(seen[kind] > 50 for kind in kinds), seen
+    assert seen["days"] > 10, seen
 
 
 def test_a_window_twice_would_be_seen() -> None:
@@ -48,6 +53,7 @@ def test_a_window_twice_would_be_seen() -> None:
     gateway = Gateway(life)
     for event in life.events:
         gateway.take(event)
-    assert windows_of(gateway.payloads)
+    windows, _ = windows_of(gateway.payloads)
+    assert windows
     with pytest.raises(AssertionError, match="twice"):
         windows_of(gateway.payloads * 2)

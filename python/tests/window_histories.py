@@ -13,19 +13,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeagg import _core
+from edgeagg.localtime import offsets
 from edgeagg.model import Quality
-from python.tests.naive_windows import NaiveGroup, Point, Read
+from python.tests.naive_windows import NaiveGroup, Point, Read, Statistics
 
-PERIODS_MS = (1_000, 5_000, 60_000)
-LENGTHS_MS = (1_000, 5_000, 7_500, 60_000, 900_000)
+HOUR_MS = 3_600_000
+PERIODS_MS = (1_000, 5_000, 60_000, 900_000, HOUR_MS)
+LENGTHS_MS = (1_000, 5_000, 7_500, 60_000, 900_000, HOUR_MS, 6 * HOUR_MS, 24 * HOUR_MS)
+ZONES = ("Asia/Shanghai", "Asia/Kolkata", "Europe/Berlin", "Australia/Lord_Howe", "Africa/Cairo")
+OFFSETS = {zone: tuple(offsets(zone, from_year=2025, to_year=2027)) for zone in ZONES}
 REASONS = (Quality.NO_REPLY, Quality.BAD_FRAME, Quality.OVERRUN, Quality.STOPPED)
-LONG_AFTER_MS = 10**12
-WINDOWS = 2
+LONG_AFTER_MS = 10**13
+WINDOWS, STATISTICS = 2, 6
 PROGRESS_COUNT = 1_000
 
 GroupShape = tuple[int, tuple[bool, ...]]
 Windows = dict[tuple[int, int, int], list[Point]]
 """By group, length and start; one entry per point."""
+Tables = tuple[Windows, dict[tuple[int, int, int], list[Statistics]]]
+"""The same for statistics, of the points that they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,13 @@ class History:
 
     groups: tuple[GroupShape, ...]
     lengths_ms: tuple[int, ...]
+    zone: str
+    statistics: tuple[tuple[int, int], ...]
     events: tuple[Event, ...]
+
+    def sampled(self, group: int) -> list[int]:
+        """Return the points of a group that statistics are asked for."""
+        return [point for number, point in self.statistics if number == group]
 
 
 class Clock:
@@ -141,7 +153,15 @@ def history(seed: str) -> History:
         (dice.choice(PERIODS_MS), tuple(dice.random() < 0.5 for _ in range(dice.randrange(1, 4))))
         for _ in range(dice.randrange(1, 3))
     )
-    start_ms = dice.randrange(10**9)
+    zone = dice.choice(ZONES)
+    # within three days of a change of the clock, in zones that have any
+    start_ms = dice.choice(OFFSETS[zone])[0] + dice.randrange(-72 * HOUR_MS, 72 * HOUR_MS)
+    statistics = tuple(
+        (number, point)
+        for number, (_, totalisers) in enumerate(groups)
+        for point in range(len(totalisers))
+        if dice.random() < 0.5
+    )
     slots = [
         slot for number, shape in enumerate(groups) for slot in reads(dice, number, shape, start_ms)
     ]
@@ -153,7 +173,7 @@ def history(seed: str) -> History:
             events.append(Cut(max(0, due_of(slot) + dice.randrange(-3_000, 30_000))))
         if dice.random() < 0.05:
             events.append(Restart())
-    return History(groups, lengths_ms, (*events, Cut(LONG_AFTER_MS)))
+    return History(groups, lengths_ms, zone, statistics, (*events, Cut(LONG_AFTER_MS)))
 
 
 def due_of(event: Slot | Gap) -> int:
@@ -177,7 +197,13 @@ class Gateway:
         return self._aggregator.late
 
     def _new(self) -> _core.Aggregator:
-        return _core.Aggregator(list(self._life.groups), self._life.lengths_ms)
+        life = self._life
+        return _core.Aggregator(
+            list(life.groups),
+            life.lengths_ms,
+            offsets=OFFSETS[life.zone],
+            statistics=life.statistics,
+        )
 
     def take(self, event: Event) -> None:
         """Do what the event says."""
@@ -191,7 +217,7 @@ class Gateway:
                 self._journal.append(record)
             case Cut(now_ms):
                 while (part := core.cut(now_ms)) is not None:
-                    self.payloads.append(part[0])
+                    self.payloads.append(part.encode())
                 self._journal, self._snapshot = [], core.snapshot()
             case Restart():
                 self._aggregator = self._new()
@@ -200,38 +226,51 @@ class Gateway:
                     self._aggregator.replay(record)
 
 
-def windows_of(payloads: Sequence[bytes]) -> Windows:
+def windows_of(payloads: Sequence[tuple[int, bytes]]) -> Tables:
     """Decode every window; AssertionError for one that is there twice."""
-    found: Windows = {}
-    width = _core.WINDOW_COLUMNS
-    tables = [table for each in payloads for table in _core.decode(_core.CODEC_DELTA, each)]
+    windows: Windows = {}
+    statistics: dict[tuple[int, int, int], list[Statistics]] = {}
+    tables = [table for each in payloads for table in _core.decode(*each)]
     for kind, group, length_ms, _, columns in tables:
-        if kind != WINDOWS:
-            continue
         for start_ms, *cells in zip(*columns, strict=True):
             assert start_ms is not None
-            key = group, length_ms, start_ms
-            assert key not in found, f"window {key} twice"
-            found[key] = [tuple(cells[at : at + width]) for at in range(0, len(cells), width)]
-    return found
+            if kind == WINDOWS:
+                key = group, length_ms, start_ms
+                assert key not in windows, f"window {key} twice"
+                windows[key] = parts(cells, _core.WINDOW_COLUMNS)
+            elif kind == STATISTICS:
+                assert cells[0] is not None
+                key = group, cells[0], start_ms
+                assert key not in statistics, f"statistics of window {key} twice"
+                statistics[key] = parts(cells[1:], 3)
+    return windows, statistics
 
 
-def naive(life: History) -> tuple[Windows, int]:
+def parts(cells: Sequence[int | None], width: int) -> list[tuple[int | None, ...]]:
+    """Return the cells, so many together."""
+    return [tuple(cells[at : at + width]) for at in range(0, len(cells), width)]
+
+
+def naive(life: History) -> tuple[Tables, int]:
     """Return the model's windows, and how many rows came too late."""
-    groups = [NaiveGroup(*shape, life.lengths_ms) for shape in life.groups]
-    found: Windows = {}
+    groups = [NaiveGroup(*shape, life.lengths_ms, life.zone) for shape in life.groups]
+    windows: Windows = {}
+    statistics: dict[tuple[int, int, int], list[Statistics]] = {}
     late = 0
     for event in life.events:
         match event:
             case Slot(group, row):
                 late += not groups[group].read(row)
             case Cut(now_ms):
-                for number, group_windows in enumerate(groups):
-                    for length_ms, rows in group_windows.cut(now_ms).items():
-                        for start_ms, points in rows:
-                            assert (number, length_ms, start_ms) not in found
-                            found[number, length_ms, start_ms] = points
-    return found, late
+                for number, each in enumerate(groups):
+                    for length_ms, rows in each.cut(now_ms).items():
+                        for done in rows:
+                            key = number, length_ms, done.start_ms
+                            assert key not in windows
+                            windows[key] = done.points
+                            if points := life.sampled(number):
+                                statistics[key] = [done.statistics[point] for point in points]
+    return (windows, statistics), late
 
 
 def difference(seed: str) -> str | None:
@@ -247,9 +286,10 @@ def difference(seed: str) -> str | None:
     found, (expected, late) = windows_of(whole.payloads), naive(life)
     if whole.late != late:
         return f"seed {seed}: {whole.late} rows too late, the model says {late}"
-    for key in sorted(found.keys() | expected.keys()):
-        if found.get(key) != expected.get(key):
-            return f"seed {seed}: window {key} is {found.get(key)}, not {expected.get(key)}"
+    for told, wanted in zip(found, expected, strict=True):
+        for key in sorted(told.keys() | wanted.keys()):
+            if told.get(key) != wanted.get(key):
+                return f"seed {seed}: window {key} is {told.get(key)}, not {wanted.get(key)}"
     return None
 
 

@@ -85,7 +85,11 @@ impl Knowledge {
         for (head, columns) in heads.iter().zip(columns) {
             match head.kind {
                 TableKind::Windows => summary::table(self, coder, head, columns),
-                TableKind::Readings | TableKind::Gaps => walk::table(self, coder, head, columns),
+                TableKind::Readings
+                | TableKind::Gaps
+                | TableKind::Audits
+                | TableKind::Uncertainties
+                | TableKind::Statistics => walk::table(self, coder, head, columns),
             }
             if is_exhausted(coder) {
                 return false;

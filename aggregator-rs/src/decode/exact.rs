@@ -4,6 +4,7 @@
 
 use super::wide::Wide;
 use crate::error::Error;
+use crate::rounding::divide_half_even;
 
 /// An exact factor, `top / bottom`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(super) type Term = (Raw, Factor);
 /// lie within ±(2^63 - 1).
 pub(super) fn sum(terms: impl Iterator<Item = Term> + Clone) -> Option<i64> {
     let rounded = match narrow_sum(terms.clone()) {
-        Some((top, bottom)) => round(top, bottom),
+        Some((top, bottom)) => divide_half_even(top, bottom),
         None => wide_round(terms)?,
     };
     i64::try_from(rounded).ok().filter(|&it| it != i64::MIN)
@@ -115,23 +116,7 @@ fn narrow_sum(mut terms: impl Iterator<Item = Term>) -> Option<(i128, i128)> {
     Some((top, bottom))
 }
 
-/// Divide by a positive number, to nearest, ties to even.
-fn round(top: i128, bottom: i128) -> i128 {
-    let (quotient, rest) = if bottom & (bottom - 1) == 0 {
-        (top >> bottom.trailing_zeros(), top & (bottom - 1))
-    } else if let (Ok(top), Ok(bottom)) = (i64::try_from(top), i64::try_from(bottom)) {
-        // a processor divides 64 bits several times as fast as 128
-        let quotient = top.div_euclid(bottom);
-        (i128::from(quotient), i128::from(top.rem_euclid(bottom)))
-    } else {
-        (top.div_euclid(bottom), top.rem_euclid(bottom))
-    };
-    let short = bottom - rest;
-    let up = rest > short || (rest == short && quotient & 1 == 1);
-    quotient + i128::from(up)
-}
-
-/// As [`round`] of [`narrow_sum`], at any length; `None` from 2^64 up.
+/// The rounded quotient of [`narrow_sum`], at any length; `None` from 2^64 up.
 fn wide_round(terms: impl Iterator<Item = Term>) -> Option<i128> {
     let (mut negative, mut top, mut bottom) = (false, Wide::new(0), Wide::new(1));
     for (raw, factor) in terms {
@@ -185,8 +170,8 @@ mod tests {
                 for &one in &factors {
                     for &other in &factors {
                         let terms = [(raw, one), (Raw::whole(-5), other)].into_iter();
-                        let narrow =
-                            narrow_sum(terms.clone()).map(|(top, bottom)| round(top, bottom));
+                        let narrow = narrow_sum(terms.clone())
+                            .map(|(top, bottom)| divide_half_even(top, bottom));
                         // the wide path stops there, the narrow one is cut by its caller
                         let narrow = narrow.filter(|it| it.unsigned_abs() < 1 << 64);
                         assert_eq!(narrow, wide_round(terms), "{raw:?} x {one:?}, {other:?}");

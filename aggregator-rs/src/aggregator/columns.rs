@@ -1,0 +1,80 @@
+//! What is pending, turned into a table's columns.
+
+use crate::reading::{Gap, Row};
+use crate::table::Column;
+use crate::totaliser::Audit;
+use crate::window::WindowRow;
+
+pub(super) fn gap_columns(gaps: &[Gap]) -> Vec<Column> {
+    vec![
+        gaps.iter().map(|gap| Some(gap.first_due_ms)).collect(),
+        gaps.iter().map(|gap| Some(gap.last_due_ms)).collect(),
+        gaps.iter().map(|gap| Some(i64::from(gap.slots))).collect(),
+        gaps.iter().map(|gap| Some(i64::from(gap.reason))).collect(),
+    ]
+}
+
+pub(super) fn reading_columns(rows: &[Row], points: usize) -> Vec<Column> {
+    let mut columns = vec![
+        rows.iter().map(|row| Some(row.due_ms)).collect(),
+        rows.iter()
+            .map(|row| Some(row.at_ms.wrapping_sub(row.due_ms)))
+            .collect(),
+    ];
+    for point in 0..points {
+        let value = |row: &Row| row.values.get(point).copied().flatten();
+        columns.push(rows.iter().map(value).collect());
+    }
+    for point in 0..points {
+        let quality = |row: &Row| row.qualities.get(point).map(|&quality| i64::from(quality));
+        columns.push(rows.iter().map(quality).collect());
+    }
+    columns
+}
+
+pub(super) fn window_columns(rows: &[WindowRow]) -> Vec<Column> {
+    let mut columns = vec![rows.iter().map(|row| Some(row.start_ms)).collect()];
+    let cells: Vec<_> = rows.iter().map(|row| row.values.as_slice()).collect();
+    columns.extend(transposed(&cells));
+    columns
+}
+
+/// What is told of windows beside their table, given with their length.
+pub(super) fn beside_columns(
+    rows: &[(i64, WindowRow)],
+    cells: fn(&WindowRow) -> &[Option<i64>],
+) -> Vec<Column> {
+    let mut columns = vec![
+        rows.iter().map(|(_, row)| Some(row.start_ms)).collect(),
+        rows.iter().map(|(length_ms, _)| Some(*length_ms)).collect(),
+    ];
+    let cells = rows.iter().map(|(_, row)| cells(row));
+    columns.extend(transposed(&cells.collect::<Vec<_>>()));
+    columns
+}
+
+fn transposed(rows: &[&[Option<i64>]]) -> Vec<Column> {
+    let width = rows.first().map_or(0, |row| row.len());
+    let cell = |row: &[Option<i64>], at: usize| row.get(at).copied().flatten();
+    let column = |at| rows.iter().map(|row| cell(row, at)).collect();
+    (0..width).map(column).collect()
+}
+
+/// See [`crate::table::AUDIT_COLUMNS`].
+pub(super) fn audit_columns(audits: &[(usize, Audit)]) -> Vec<Column> {
+    let of = |cell: fn(&Audit) -> Option<i64>| audits.iter().map(|(_, it)| cell(it)).collect();
+    vec![
+        audits
+            .iter()
+            .map(|(point, _)| Some(*point as i64))
+            .collect(),
+        of(|audit| Some(audit.kind as i64)),
+        of(|audit| Some(audit.closing.at_ms)),
+        of(|audit| Some(audit.closing.value)),
+        of(|audit| Some(audit.opening.at_ms)),
+        of(|audit| Some(audit.opening.value)),
+        of(|audit| Some(audit.energy)),
+        of(|audit| Some(i64::from(audit.doubted))),
+        of(|audit| audit.extreme),
+    ]
+}

@@ -1,0 +1,287 @@
+//! One group of a gateway, from its rows to its tables.
+
+use super::columns::{audit_columns, beside_columns, gap_columns, reading_columns, window_columns};
+use super::{Counts, GroupShape};
+use crate::codec::ROWS_MAX;
+use crate::error::Error;
+use crate::reading::{Gap, Row};
+use crate::table::{
+    Table, TableKind, AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS,
+    STATISTICS_LEAD, UNCERTAINTY_LEAD, WINDOW_COLUMNS,
+};
+use crate::totaliser::{Audit, Outcome, Shown, Step, Totaliser};
+use crate::varint::{write_i64, write_option, Reader};
+use crate::window::{
+    Good, PointKind, PointStep, WindowRow, Windows, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
+};
+
+/// One group: what is pending of it, and what its windows know.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    shape: GroupShape,
+    good: Vec<Option<Good>>,
+    /// Per point, for those with a guard.
+    totalisers: Vec<Option<Totaliser>>,
+    windows: Vec<Windows>,
+    last_due_ms: Option<i64>,
+    rows: Vec<Row>,
+    gaps: Vec<Gap>,
+    /// With the point's index.
+    audits: Vec<(usize, Audit)>,
+    /// Closed and not yet cut, per entry of `windows`.
+    closed: Vec<Vec<WindowRow>>,
+}
+
+impl Group {
+    pub(super) fn new(shape: GroupShape, windows: Vec<Windows>) -> Group {
+        Group {
+            good: vec![None; shape.kinds.len()],
+            totalisers: shape.totalisers(),
+            closed: vec![Vec::new(); windows.len()],
+            windows,
+            last_due_ms: None,
+            rows: Vec::new(),
+            gaps: Vec::new(),
+            audits: Vec::new(),
+            shape,
+        }
+    }
+
+    pub(super) fn last_due_ms(&self) -> Option<i64> {
+        self.last_due_ms
+    }
+
+    pub(super) fn points(&self) -> usize {
+        self.shape.kinds.len()
+    }
+
+    /// Check that slots come in order, and remember the last one.
+    pub(super) fn follow(&mut self, first_due_ms: i64, last_due_ms: i64) -> Result<(), Error> {
+        if self.last_due_ms.is_some_and(|last| first_due_ms <= last) {
+            return Err(Error::InvalidArgument(
+                "a slot must lie after the group's last one",
+            ));
+        }
+        self.last_due_ms = Some(last_due_ms);
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, row: Row) -> bool {
+        self.judge(|totaliser, out| totaliser.settle_due(row.at_ms, out));
+        let steps = self.steps_to(&row);
+        let mut in_time = true;
+        for windows in &mut self.windows {
+            in_time &= windows.push(&row, &self.good, &steps);
+        }
+        let hold_ms = self.shape.period_ms * HOLD_PERIODS;
+        for (good, value) in self.good.iter_mut().zip(&row.values) {
+            match (value, good.as_mut()) {
+                (Some(value), _) => {
+                    *good = Some(Good {
+                        at_ms: row.at_ms,
+                        value: *value,
+                        held_until_ms: row.at_ms.saturating_add(hold_ms),
+                    });
+                }
+                (None, Some(held)) => held.held_until_ms = held.held_until_ms.min(row.at_ms),
+                (None, None) => {}
+            }
+        }
+        self.rows.push(row);
+        in_time
+    }
+
+    /// What the totalisers counted up to a row that is being taken in.
+    fn steps_to(&mut self, row: &Row) -> Vec<PointStep> {
+        let mut steps = Vec::new();
+        let bridge_ms = self.shape.period_ms * BRIDGE_PERIODS;
+        for (point, value) in row.values.iter().enumerate() {
+            let Some(value) = *value else { continue };
+            let at_ms = row.at_ms;
+            if let Some(Some(totaliser)) = self.totalisers.get_mut(point) {
+                let mut out = Outcome::default();
+                totaliser.push(Shown { at_ms, value }, &mut out);
+                steps.extend(out.steps.into_iter().map(|step| (point, step)));
+                self.audits
+                    .extend(out.audits.into_iter().map(|it| (point, it)));
+            } else if let (Some(Some(good)), Some(PointKind::Totaliser)) =
+                (self.good.get(point), self.shape.kinds.get(point))
+            {
+                let step = Step {
+                    from_ms: good.at_ms,
+                    from: good.value,
+                    to_ms: at_ms,
+                    to: value,
+                    placed: at_ms.saturating_sub(good.at_ms) <= bridge_ms,
+                };
+                steps.push((point, step));
+            }
+        }
+        steps
+    }
+
+    /// Let every guarded totaliser decide something, and tell the windows.
+    pub(super) fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
+        for (point, totaliser) in self.totalisers.iter_mut().enumerate() {
+            let Some(totaliser) = totaliser else { continue };
+            let mut out = Outcome::default();
+            decide(totaliser, &mut out);
+            let steps: Vec<PointStep> = out.steps.into_iter().map(|it| (point, it)).collect();
+            self.windows.iter_mut().for_each(|it| it.settle(&steps));
+            self.audits
+                .extend(out.audits.into_iter().map(|it| (point, it)));
+        }
+    }
+
+    pub(super) fn close_due(&mut self, now_ms: i64) {
+        let settled_ms = now_ms.saturating_sub(LATENESS_MS);
+        self.judge(|totaliser, out| totaliser.settle_due(settled_ms, out));
+        let in_doubt = |it: &Option<Totaliser>| it.as_ref().is_some_and(Totaliser::in_doubt);
+        let doubted: Vec<bool> = self.totalisers.iter().map(in_doubt).collect();
+        for (windows, closed) in self.windows.iter_mut().zip(&mut self.closed) {
+            closed.append(&mut windows.close_due(now_ms, &self.good, &doubted));
+        }
+    }
+
+    fn reading_width(&self) -> usize {
+        READING_LEAD + 2 * self.shape.kinds.len()
+    }
+
+    fn window_width(&self) -> usize {
+        let guarded = self.shape.kinds.iter().filter(|kind| kind.is_guarded());
+        let uncertainties = match guarded.count() {
+            0 => 0,
+            guarded => UNCERTAINTY_LEAD + guarded,
+        };
+        let statistics = match self.shape.sampled.iter().filter(|&&it| it).count() {
+            0 => 0,
+            sampled => STATISTICS_LEAD + STATISTICS_COLUMNS * sampled,
+        };
+        1 + WINDOW_COLUMNS * self.shape.kinds.len() + uncertainties + statistics
+    }
+
+    pub(super) fn pending_cells(&self) -> usize {
+        let closed: usize = self.closed.iter().map(Vec::len).sum();
+        self.rows.len() * self.reading_width()
+            + self.gaps.len() * GAP_COLUMNS
+            + self.audits.len() * AUDIT_COLUMNS
+            + closed * self.window_width()
+    }
+
+    /// Move what fits into tables; gaps, readings and audits before the windows over them.
+    pub(super) fn cut(
+        &mut self,
+        index: u32,
+        room: &mut usize,
+        tables: &mut Vec<Table>,
+        counts: &mut Counts,
+    ) -> Result<(), Error> {
+        let points = self.shape.kinds.len();
+        let gaps = take_rows(&mut self.gaps, GAP_COLUMNS, room);
+        if !gaps.is_empty() {
+            let slots: u64 = gaps.iter().map(|gap| u64::from(gap.slots)).sum();
+            counts.missed += slots * points as u64;
+            tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
+        }
+        let width = self.reading_width();
+        let rows = take_rows(&mut self.rows, width, room);
+        if !rows.is_empty() {
+            let values: usize = rows
+                .iter()
+                .map(|row| row.values.iter().flatten().count())
+                .sum();
+            counts.values += values as u64;
+            counts.reasons += (rows.len() * points - values) as u64;
+            tables.push(Table::new(
+                TableKind::Readings,
+                index,
+                0,
+                reading_columns(&rows, points),
+            )?);
+        }
+        let audits = take_rows(&mut self.audits, AUDIT_COLUMNS, room);
+        if !audits.is_empty() {
+            let columns = audit_columns(&audits);
+            tables.push(Table::new(TableKind::Audits, index, 0, columns)?);
+        }
+        let width = self.window_width();
+        let mut beside = Vec::new();
+        for (windows, closed) in self.windows.iter().zip(&mut self.closed) {
+            let rows = take_rows(closed, width, room);
+            if !rows.is_empty() {
+                counts.windows += rows.len() as u64;
+                let length_ms = windows.length_ms();
+                let columns = window_columns(&rows);
+                tables.push(Table::new(
+                    TableKind::Windows,
+                    index,
+                    length_ms as u32,
+                    columns,
+                )?);
+                beside.extend(rows.into_iter().map(|row| (length_ms, row)));
+            }
+        }
+        let columns = beside_columns(&beside, |row| &row.uncertainties);
+        if columns.len() > UNCERTAINTY_LEAD {
+            tables.push(Table::new(TableKind::Uncertainties, index, 0, columns)?);
+        }
+        let columns = beside_columns(&beside, |row| &row.statistics);
+        if columns.len() > STATISTICS_LEAD {
+            tables.push(Table::new(TableKind::Statistics, index, 0, columns)?);
+        }
+        Ok(())
+    }
+
+    /// Declare slots that nobody read.
+    pub(super) fn push_gap(&mut self, gap: Gap) -> Result<(), Error> {
+        self.follow(gap.first_due_ms, gap.last_due_ms)?;
+        self.gaps.push(gap);
+        Ok(())
+    }
+
+    /// Append what is behind the pending rows to a snapshot.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        write_option(out, self.last_due_ms);
+        for good in &self.good {
+            write_option(out, good.map(|good| good.at_ms));
+            if let Some(good) = good {
+                write_i64(out, good.value);
+                write_i64(out, good.held_until_ms);
+            }
+        }
+        for totaliser in self.totalisers.iter().flatten() {
+            totaliser.save(out);
+        }
+        for windows in &self.windows {
+            windows.save(out);
+        }
+    }
+
+    /// Read what [`Group::save`] wrote for a group of the same shape.
+    pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.last_due_ms = reader.option()?;
+        for good in &mut self.good {
+            *good = match reader.option()? {
+                None => None,
+                Some(at_ms) => Some(Good {
+                    at_ms,
+                    value: reader.i64()?,
+                    held_until_ms: reader.i64()?,
+                }),
+            };
+        }
+        for totaliser in self.totalisers.iter_mut().flatten() {
+            totaliser.load(reader)?;
+        }
+        for windows in &mut self.windows {
+            windows.load(reader)?;
+        }
+        Ok(())
+    }
+}
+
+fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
+    let fits = pending.len().min(*room / width).min(ROWS_MAX);
+    *room -= fits * width;
+    pending.drain(..fits).collect()
+}
