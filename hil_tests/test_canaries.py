@@ -224,12 +224,12 @@ def test_a_reply_of_another_meter_that_is_taken_is_a_wrong_value(begin: Begin) -
 
 @pytest.fixture(scope="module")
 def shifted_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a core whose windows begin half a period late in a totaliser's course."""
+    """Build a core whose windows begin 0.7 s late in a totaliser's course."""
     directory = copied(tmp_path_factory.mktemp("core"), ["aggregator-rs"])
     change(
-        directory / "aggregator-rs/src/window.rs",
-        "cell.opening = cell.opening.or_else(|| self.at(start_ms));",
-        "cell.opening = cell.opening.or_else(|| self.at(start_ms + bridge_ms / 6));",
+        directory / "aggregator-rs/src/window/cell.rs",
+        "self.opening = self.opening.or_else(|| step.bound_at(start_ms));",
+        "self.opening = self.opening.or_else(|| step.bound_at(start_ms + 700));",
     )
     # the set-up of the checkout has fetched every crate that this needs
     build = ". tools/rust-env.sh && exec cargo build --quiet --offline --locked --features python"
