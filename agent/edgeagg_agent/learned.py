@@ -64,6 +64,11 @@ class TurnaroundMeter:
         if before_us is None or abs(found_us - before_us) * 5 > max(before_us, 5_000):
             self._planned_us = found_us
 
+    @property
+    def planned_us(self) -> int | None:
+        """What to plan with, None before there is enough to go by."""
+        return self._planned_us
+
     def known(self) -> Turnaround | None:
         """Return what to plan with, None before there is enough to go by."""
         if self._planned_us is None or len(self._samples_us) < SAMPLES_MIN:

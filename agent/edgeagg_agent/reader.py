@@ -351,9 +351,9 @@ class MeterReader:
                 reply_bytes=question.reply_bytes,
             )
         )
-        known = self._turnarounds.known()
-        if known is not None and known.planned_us != self._turnaround_us:
-            self._turnaround_us = known.planned_us
+        planned_us = self._turnarounds.planned_us
+        if planned_us is not None and planned_us != self._turnaround_us:
+            self._turnaround_us = planned_us
             self._plans.clear()
 
     def _reason(self, error: LinkError | ProtocolError) -> Quality:

@@ -48,6 +48,9 @@ class Counters:
 class Recorder:
     """The only writer of the state directory."""
 
+    codec: int | None = None
+    """Of payloads; None: whichever makes the fewest bytes."""
+
     def __init__(
         self, directory: Path, outbox: Outbox, gateway: str, catalogue: Catalogue, *, now_ms: int
     ) -> None:
@@ -170,7 +173,8 @@ class Recorder:
         """Encode the parts, number them on from the head, and keep them."""
         first = self._outbox.head + 1
         batches = [
-            self._message(first + place, now_ms, *part.encode()) for place, part in enumerate(parts)
+            self._message(first + place, now_ms, *part.encode(self.codec))
+            for place, part in enumerate(parts)
         ]
         self._keep(batches, snapshot)
 

@@ -104,6 +104,14 @@ impl Cut {
     pub fn encode(&self) -> Result<(u8, Vec<u8>), Error> {
         codec::encode_smallest(&self.tables)
     }
+
+    /// The bytes that one codec makes of the tables.
+    ///
+    /// # Errors
+    /// `UnknownCodec`, or `TooLarge` beyond its limits.
+    pub fn encode_as(&self, codec: u8) -> Result<Vec<u8>, Error> {
+        codec::encode_as(codec, &self.tables)
+    }
 }
 
 /// All groups of a gateway.

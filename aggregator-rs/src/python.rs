@@ -247,8 +247,16 @@ impl PyCut {
         counts_tuple(self.0.counts)
     }
 
-    fn encode<'py>(&self, py: Python<'py>) -> PyResult<(u8, Bound<'py, PyBytes>)> {
-        let (codec, payload) = py.detach(|| self.0.encode())?;
+    #[pyo3(signature = (codec=None))]
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        codec: Option<u8>,
+    ) -> PyResult<(u8, Bound<'py, PyBytes>)> {
+        let (codec, payload) = py.detach(|| match codec {
+            Some(codec) => self.0.encode_as(codec).map(|payload| (codec, payload)),
+            None => self.0.encode(),
+        })?;
         Ok((codec, PyBytes::new(py, &payload)))
     }
 }

@@ -35,21 +35,23 @@ class WiredMeter:
     def __init__(self, played: Played, dark: Sequence[Span]) -> None:
         """`dark` stands in the order of time."""
         self._played, self._dark = played, dark
-        self._registers: dict[ReadRequest, Registers] = {}
+        self._registers: dict[ReadRequest, Registers | None] = {}
 
     def is_dark(self, now_ms: int) -> bool:
         """Tell whether the meter has no power now."""
         place = bisect_right(self._dark, now_ms, key=lambda span: span[0]) - 1
         return place >= 0 and now_ms < self._dark[place][1]
 
-    def registers(self, request: ReadRequest) -> Registers:
-        """Return what a request reads."""
-        known = self._registers.get(request)
-        if known is None:
+    def registers(self, request: ReadRequest) -> Registers | None:
+        """Return what a request reads; None for one that the meter refuses."""
+        if request not in self._registers:
             played = self._played
-            known = Registers(played.sim, played.ratios, played.load, request)
-            self._registers[request] = known
-        return known
+            try:
+                found = Registers(played.sim, played.ratios, played.load, request)
+            except ValueError:
+                found = None
+            self._registers[request] = found
+        return self._registers[request]
 
 
 class VirtualBus:
@@ -83,7 +85,8 @@ class VirtualBus:
         # what the meter will hold is known before its time has come: one wait less for each read
         half_ms = self._rng.randint(*bounds_ms) // 2
         sent_s = self._loop.time()
-        payload = meter.registers(request).at(self._true_ms() + half_ms)
+        held = meter.registers(request)
+        payload = held.at(self._true_ms() + half_ms) if held is not None else b""
         await self._pass(2 * half_ms)
         if fate < _BAD:
             self.stats.bad_frame += 1
@@ -91,6 +94,9 @@ class VirtualBus:
         if fate < _BAD + _REFUSED:
             self.stats.refused += 1
             raise RefusedError(f"{request}: busy", 6)
+        if held is None:
+            self.stats.refused += 1
+            raise RefusedError(f"{request}: illegal data address", 2)
         return Answer(payload, sent_s, self._loop.time())
 
     async def close(self) -> None:

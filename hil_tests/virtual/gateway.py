@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from random import Random
 
 from edgeagg import topics
-from edgeagg._core import CUT_CELLS_MAX, ScanPlan
+from edgeagg._core import CODEC_DELTA, CUT_CELLS_MAX, ScanPlan
 from edgeagg.batch import Hello, Receipt
 from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Message
@@ -47,8 +47,12 @@ class Surroundings:
 
 
 class NotingRecorder(Recorder):
-    """Tells when there is something to commit, so that idle seconds can be leapt over."""
+    """Tells when there is something to commit, so that idle seconds can be leapt over.
 
+    Payloads are coded the fast way: a simulated month has as many as a real one.
+    """
+
+    codec = CODEC_DELTA
     news: asyncio.Event | None = None
 
     def scan(

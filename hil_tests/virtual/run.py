@@ -23,7 +23,7 @@ from hil_tests.virtual.world import World
 
 _START_MS = 1_790_000_041_000  # 21 September 2026, between two slots
 _WORK_MS = (1, 60)  # of blocking work, such as a commit on an SD card
-_PERIOD_MS = 60_000
+_PERIOD_MS = 120_000
 _MEMORY = Path("/dev/shm")
 
 
@@ -128,7 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="draws everything (default 1)")
     parser.add_argument("--days", type=float, default=30, help="how long (default 30)")
     parser.add_argument(
-        "--period", type=int, default=_PERIOD_MS // 1000, metavar="S", help="of reading (60)"
+        "--period",
+        type=int,
+        default=_PERIOD_MS // 1000,
+        metavar="S",
+        help="of reading (%(default)s)",
     )
     given = parser.parse_args(arguments)
     with scratch() as directory:

@@ -114,8 +114,11 @@ class Cut:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Return how many values, reasons, missed slots and windows it holds."""
-    def encode(self) -> tuple[int, bytes]:
-        """Return the codec that makes the fewest bytes, and the payload. Releases the GIL."""
+    def encode(self, codec: int | None = None) -> tuple[int, bytes]:
+        """Return a codec and its payload: the given one, else the one that makes the fewest bytes.
+
+        Releases the GIL.
+        """
 
 @final
 class ScanPlan:

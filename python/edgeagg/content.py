@@ -74,10 +74,10 @@ class Content:
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
-        found = [row.group for row in self.readings]
-        found += [row.group for row in self.windows]
-        found += [row.group for row in self.gaps]
-        return list(dict.fromkeys(found))
+        rows = (*self.readings, *self.windows, *self.gaps)
+        # one object per group of the catalogue: hashing its points for every row would cost most
+        found = {id(row.group): row.group for row in rows}
+        return list(dict.fromkeys(found.values()))
 
 
 def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
