@@ -74,10 +74,11 @@ class Content:
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
-        rows = (*self.readings, *self.windows, *self.gaps)
+        groups = [row.group for row in self.readings]
+        groups += [row.group for row in self.windows]
+        groups += [row.group for row in self.gaps]
         # one object per group of the catalogue: hashing its points for every row would cost most
-        found = {id(row.group): row.group for row in rows}
-        return list(dict.fromkeys(found.values()))
+        return list(dict.fromkeys({id(group): group for group in groups}.values()))
 
 
 def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
