@@ -1,8 +1,7 @@
 //! The Python border: the only file that names pyo3. Values in, values out; errors become
 //! exceptions in one place.
 
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod journal;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -14,7 +13,6 @@ use crate::calendar::Calendar;
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::error::Error;
-use crate::journal::Journal;
 use crate::reading::{Gap, Row};
 use crate::table::{Column, WINDOW_COLUMNS};
 use crate::totaliser::Guard;
@@ -324,83 +322,6 @@ impl PyScanPlan {
 }
 
 /// See `_core.pyi`.
-#[pyclass(name = "Journal", module = "edgeagg._core")]
-struct PyJournal(Mutex<Journal>);
-
-impl PyJournal {
-    /// A panic elsewhere must not make the journal unusable: its own state changes only at the end
-    /// of each step.
-    fn lock(&self) -> MutexGuard<'_, Journal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[pymethods]
-impl PyJournal {
-    #[new]
-    #[allow(clippy::needless_pass_by_value)]
-    fn new(py: Python<'_>, directory: PathBuf, segment_bytes: u64) -> PyResult<Self> {
-        let journal = py.detach(|| Journal::open(&directory, segment_bytes))?;
-        Ok(PyJournal(Mutex::new(journal)))
-    }
-
-    fn append(&self, py: Python<'_>, kind: u8, payload: &[u8]) -> PyResult<u64> {
-        Ok(py.detach(|| self.lock().append(kind, payload))?)
-    }
-
-    fn commit(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| self.lock().commit())?)
-    }
-
-    fn read<'py>(
-        &self,
-        py: Python<'py>,
-        number: u64,
-    ) -> PyResult<Option<(u8, Bound<'py, PyBytes>)>> {
-        let record = py.detach(|| self.lock().read(number))?;
-        Ok(record.map(|(kind, payload)| (kind, PyBytes::new(py, &payload))))
-    }
-
-    fn free_before(&self, py: Python<'_>, number: u64) -> PyResult<()> {
-        Ok(py.detach(|| self.lock().free_before(number))?)
-    }
-
-    fn free_oldest(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(py.detach(|| self.lock().free_oldest())?)
-    }
-
-    fn skip_to(&self, py: Python<'_>, number: u64) -> PyResult<()> {
-        Ok(py.detach(|| self.lock().skip_to(number))?)
-    }
-
-    #[getter]
-    fn first(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.lock().first())
-    }
-
-    #[getter]
-    fn committed(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.lock().committed())
-    }
-
-    #[getter]
-    fn next(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.lock().next())
-    }
-
-    #[getter]
-    fn bytes(&self, py: Python<'_>) -> u64 {
-        py.detach(|| self.lock().bytes())
-    }
-
-    #[getter]
-    fn repairs(&self, py: Python<'_>) -> (u64, u64) {
-        let repairs = py.detach(|| self.lock().repairs());
-        (repairs.torn_bytes, repairs.lost_records)
-    }
-}
-
-/// See `_core.pyi`.
 #[pyfunction]
 #[allow(clippy::type_complexity)]
 fn decode(
@@ -451,7 +372,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
     module.add_class::<PyCut>()?;
-    module.add_class::<PyJournal>()?;
+    module.add_class::<journal::PyJournal>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }
