@@ -124,6 +124,11 @@ class Asker:
         return Item(len(question.request), question.reply_bytes + WAKE_BYTES + more_bytes)
 
 
+def byte_chars(profile: Profile, *, ascii_mode: bool) -> int:
+    """Return how many characters of the line a byte of the meter's frames takes."""
+    return 2 if ascii_mode and profile.protocol == "modbus" else 1
+
+
 def _readable(profile: Profile) -> frozenset[tuple[int, int]]:
     """Return the registers that may be read by themselves: points', and those proven.
 

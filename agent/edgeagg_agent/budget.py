@@ -50,6 +50,7 @@ class MeterLoad:
     groups: tuple[GroupLoad, ...]
     known: Known = plan.NOTHING
     turnaround_max_us: int = 150_000
+    byte_chars: int = 1  # characters of a byte on the wire: 2 in Modbus ASCII
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,9 @@ def budget(load: BusLoad) -> Budget:
 
 
 def _timing(meter: MeterLoad) -> Timing | None:
-    return Timing.of(meter.baud, meter.format) if meter.baud else None
+    if not meter.baud:
+        return None
+    return Timing.of(meter.baud, meter.format, byte_chars=meter.byte_chars)
 
 
 def _scan(meter: MeterLoad, group: GroupLoad) -> tuple[int, int, int]:

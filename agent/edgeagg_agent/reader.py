@@ -19,6 +19,7 @@ from edgeagg_agent.asking import (
     ItemRead,
     Read,
     RegisterDecoder,
+    byte_chars,
     plan_reads,
     ratio_content,
     spans,
@@ -94,7 +95,15 @@ class MeterReader:
         self._profile = meter.profile
         self._points = [group.points for group in meter.groups]
         settings = meter.settings
-        self._timing = Timing.of(settings.baud, settings.format) if settings.baud else None
+        self._timing = (
+            Timing.of(
+                settings.baud,
+                settings.format,
+                byte_chars=byte_chars(meter.profile, ascii_mode=ascii_mode),
+            )
+            if settings.baud
+            else None
+        )
         self._turnaround_us = planned_us
         self._turnarounds = TurnaroundMeter()
         self._plans: dict[tuple[int, ...], _Plan] = {}
@@ -347,8 +356,8 @@ class MeterReader:
             turnaround_us(
                 answer.received_s - answer.sent_s,
                 self._timing,
-                request_bytes=len(question.request),
-                reply_bytes=question.reply_bytes,
+                request_bytes=len(question.request) // self._timing.byte_chars,
+                reply_bytes=question.reply_bytes // self._timing.byte_chars,
             )
         )
         planned_us = self._turnarounds.planned_us

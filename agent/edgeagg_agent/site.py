@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent import metrics
-from edgeagg_agent.asking import Address, Asker, item_reads, spans
+from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
 from edgeagg_agent.bus import LineSettings
 from edgeagg_agent.profile import ItemPoint, Point, Profile
@@ -52,7 +52,7 @@ class Meter:
         """The points of all groups."""
         return tuple(point for group in self.groups for point in group.points)
 
-    def load(self, turnaround_us: int) -> MeterLoad:
+    def load(self, turnaround_us: int, *, ascii_mode: bool = False) -> MeterLoad:
         """Return what the meter asks of its bus."""
         asker = Asker(self.profile, self.address, ascii_mode=False)
         protocol = self.profile.protocol
@@ -72,6 +72,7 @@ class Meter:
                 for group in self.groups
             ),
             turnaround_max_us=self.settings.turnaround_max_ms * 1000,
+            byte_chars=byte_chars(self.profile, ascii_mode=ascii_mode),
         )
 
 
@@ -98,7 +99,9 @@ class BusConfig:
         """Return what its meters ask of it, for `budget`."""
         turnaround_us = self.turnaround_ms * 1000
         return BusLoad(
-            self.name, self.baud, tuple(meter.load(turnaround_us) for meter in self.meters)
+            self.name,
+            self.baud,
+            tuple(meter.load(turnaround_us, ascii_mode=self.ascii_mode) for meter in self.meters),
         )
 
     @property

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tests.bus_game import Game
-from agent.tests.fakes import START_MS
+from agent.tests.fakes import SITE, START_MS, write_site
 from edgeagg.errors import ConfigError
 from edgeagg_agent.budget import SHARE_MAX, BusLoad, GroupLoad, MeterLoad, budget
 from edgeagg_agent.budget_report import budget_json, budget_lines, check_load
+from edgeagg_agent.bus.timing import Timing
+from edgeagg_agent.config import load_site
 from edgeagg_agent.plan import Item
 from edgeagg_agent.profile import Limits
 from edgeagg_agent.ways import PERIODS_MS, duration, longer_periods, outlook, ways_out
@@ -224,3 +226,17 @@ def test_plain_periods_are_whole_parts_of_a_day():
     assert [duration(ms) for ms in (200, 1_000, 90_000, 900_000, 86_400_000)] == [
         "200ms", "1s", "90s", "15min", "24h"
     ]  # fmt: skip
+
+
+def test_a_line_in_ascii_takes_twice_the_characters_and_is_planned_so(tmp_path):
+    text = SITE.replace('format = "8E1"', 'format = "8E1"\nMODE', 1)
+    loads = [
+        load_site(write_site(tmp_path, ("MODE", mode), text=text)).buses[0].load()
+        for mode in ('mode = "rtu"', 'mode = "ascii"')
+    ]
+    rtu, ascii_ = (budget(load) for load in loads)
+    assert rtu.share < ascii_.share < 2 * rtu.share  # the turnaround stays as it is
+    one = loads[1].meters[0]
+    assert Timing.of(9600, "8E1", byte_chars=one.byte_chars).frame_us(9) == pytest.approx(
+        2 * Timing.of(9600, "8E1").frame_us(9), abs=1
+    )

@@ -28,10 +28,14 @@ T35_FIXED_ABOVE_BAUD = 19200
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Times of a line with `baud` bits per second and `char_bits` bits per character."""
+    """Times of a line with `baud` bits per second and `char_bits` bits per character.
+
+    In Modbus ASCII every byte of a frame travels as two characters.
+    """
 
     baud: int
     char_bits: int
+    byte_chars: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that no line has."""
@@ -41,13 +45,13 @@ class Timing:
             raise ValueError(f"{self.char_bits} bits per character: allowed are 10 to 12")
 
     @staticmethod
-    def of(baud: int, form: str) -> Timing:
+    def of(baud: int, form: str, *, byte_chars: int = 1) -> Timing:
         """Build from the baud rate and a character format such as "8E1"; raise ValueError."""
         bits = CHAR_BITS.get(form) or ASCII_CHAR_BITS.get(form)
         if bits is None:
             allowed = ", ".join((*CHAR_BITS, *ASCII_CHAR_BITS))
             raise ValueError(f"format {form!r}: allowed are {allowed}")
-        return Timing(baud, bits)
+        return Timing(baud, bits, byte_chars)
 
     @property
     def char_us(self) -> int:
@@ -63,7 +67,7 @@ class Timing:
 
     def frame_us(self, count: int) -> int:
         """`count` bytes back to back, in microseconds."""
-        return -(-count * self.char_bits * 1_000_000 // self.baud)
+        return -(-count * self.byte_chars * self.char_bits * 1_000_000 // self.baud)
 
     def transaction_us(self, reply_bytes: int, turnaround_us: int) -> int:
         """Request, the meter's turnaround, reply and the silence before the next request.
