@@ -18,7 +18,6 @@ from edgeagg_agent.protocol.modbus import (
     RtuQuestion,
     crc16,
     describe_junk,
-    find_rtu_reply,
     rtu_reply_length,
     rtu_request,
     words_of,
@@ -87,14 +86,14 @@ def test_the_check_value_of_the_serial_line_guide():
 def test_documented_frames(frame):
     request = ReadRequest(frame["unit"], frame["function"], frame["start"], frame["count"])
     assert rtu_request(request) == bytes.fromhex(frame["request"])
-    found = find_rtu_reply(bytes.fromhex(frame["reply"]), request)
+    found = RtuQuestion(request).find(bytes.fromhex(frame["reply"]))
     assert found is not None
     if "refused" in frame:
         with pytest.raises(RefusedError) as caught:
-            found.words()
+            words_of(RtuQuestion(request).payload(found.frame))
         assert caught.value.code == frame["refused"]
     else:
-        assert found.words() == tuple(frame["words"])
+        assert words_of(RtuQuestion(request).payload(found.frame)) == tuple(frame["words"])
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -120,23 +119,23 @@ def test_every_reply_is_found_behind_noise(request, data):
     noise = data.draw(st.binary(max_size=20)).replace(bytes((request.unit,)), b"\x00")
     after = data.draw(st.binary(max_size=20))
     frame = reply_to(request, words)
-    found = find_rtu_reply(noise + frame + after, request)
+    found = RtuQuestion(request).find(noise + frame + after)
     assert found is not None
     assert (found.start, found.end) == (len(noise), len(noise) + len(frame))
-    assert found.words() == words
+    assert words_of(RtuQuestion(request).payload(found.frame)) == words
     assert len(frame) == rtu_reply_length(request)
 
 
 @pytest.mark.parametrize("size", range(len(REPLY)))
 def test_no_part_of_a_reply_is_a_reply(size):
-    assert find_rtu_reply(REPLY[:size], REQUEST) is None
+    assert RtuQuestion(REQUEST).find(REPLY[:size]) is None
 
 
 @pytest.mark.parametrize("bit", range(8 * len(REPLY)))
 def test_one_wrong_bit_is_no_reply(bit):
     wrong = bytearray(REPLY)
     wrong[bit // 8] ^= 1 << bit % 8
-    assert find_rtu_reply(wrong, REQUEST) is None
+    assert RtuQuestion(REQUEST).find(wrong) is None
 
 
 def test_a_reply_of_the_right_length_that_claims_another_byte_count_is_none():
@@ -147,7 +146,7 @@ def test_a_reply_of_the_right_length_that_claims_another_byte_count_is_none():
         b"\x12\x34\xab\xcd"
     )
     assert len(claims_six) == rtu_reply_length(REQUEST)
-    assert find_rtu_reply(claims_six, REQUEST) is None
+    assert RtuQuestion(REQUEST).find(claims_six) is None
 
 
 def test_the_echo_of_a_request_is_not_taken_for_its_reply():
@@ -158,29 +157,29 @@ def test_the_echo_of_a_request_is_not_taken_for_its_reply():
             for function in (3, 4):
                 request = ReadRequest(unit, function, start, 1)
                 echo = rtu_request(request)
-                assert find_rtu_reply(echo, request) is None
+                assert RtuQuestion(request).find(echo) is None
                 if crc16(echo[:5]).to_bytes(2, "little") == echo[5:7]:
                     frame = reply_to(request, [7])
-                    found = find_rtu_reply(echo + frame, request)
+                    found = RtuQuestion(request).find(echo + frame)
                     assert found is not None
-                    assert found.words() == (7,)
+                    assert words_of(RtuQuestion(request).payload(found.frame)) == (7,)
                     return
     pytest.fail("no request whose echo looks like a reply")
 
 
 def test_a_refusal_names_the_exception_in_words():
-    found = find_rtu_reply(with_crc(b"\x03\x83\x02"), REQUEST)
+    found = RtuQuestion(REQUEST).find(with_crc(b"\x03\x83\x02"))
     assert found is not None
     with pytest.raises(RefusedError, match=r"unit 3.*0x0010.*illegal data address \(2\)") as caught:
-        found.words()
+        words_of(RtuQuestion(REQUEST).payload(found.frame))
     assert caught.value.code == 2
 
 
 def test_an_unknown_exception_code_keeps_its_number():
-    found = find_rtu_reply(with_crc(b"\x03\x83\x77"), REQUEST)
+    found = RtuQuestion(REQUEST).find(with_crc(b"\x03\x83\x77"))
     assert found is not None
     with pytest.raises(RefusedError, match=r"unknown exception \(119\)"):
-        found.words()
+        words_of(RtuQuestion(REQUEST).payload(found.frame))
 
 
 @pytest.mark.parametrize(

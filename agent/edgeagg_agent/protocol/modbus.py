@@ -74,37 +74,14 @@ def exception_text(code: int) -> str:
     return f"{EXCEPTIONS.get(code, 'unknown exception')} ({code})"
 
 
-@dataclass(frozen=True, slots=True)
-class RtuReply:
-    """A valid reply found at buffer[start:end]."""
-
-    request: ReadRequest
-    start: int
-    end: int
-    frame: bytes
-
-    def words(self) -> tuple[int, ...]:
-        """Return one unsigned number per register; raise RefusedError for an exception reply."""
-        if self.frame[1] & 0x80:
-            code = self.frame[2]
-            raise RefusedError(f"{self.request}: refused: {exception_text(code)}", code)
-        return struct.unpack(f">{self.request.count}H", self.frame[3:-2])
-
-
-def find_rtu_reply(buffer: bytes | bytearray, request: ReadRequest) -> RtuReply | None:
-    """Find the first valid reply to `request`, behind any noise and behind the echo of the request.
+def _find(
+    buffer: bytes | bytearray, request: ReadRequest, after_echo: int
+) -> tuple[int, int, bytes] | None:
+    """Return begin, end and bytes of the first valid reply behind `after_echo`.
 
     The whole buffer is searched for a full reply before a refusal is looked for: the bytes of a
     refusal could stand among the registers of a reply, a reply never fits into a refusal.
     """
-    found = _find(buffer, request, skip_echo(buffer, request))
-    return RtuReply(request, *found) if found else None
-
-
-def _find(
-    buffer: bytes | bytearray, request: ReadRequest, after_echo: int
-) -> tuple[int, int, bytes] | None:
-    """Return begin, end and bytes of the first valid reply behind `after_echo`."""
     full = bytes((request.unit, request.function, 2 * request.count))
     refusal = bytes((request.unit, request.function | 0x80))
     for head, length in ((full, rtu_reply_length(request)), (refusal, EXCEPTION_BYTES)):
