@@ -11,19 +11,16 @@ import asyncio
 import datetime as dt
 import json
 import logging
-import signal
 import sys
 import zoneinfo
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from edgeagg import __version__, report, tariff, tree
+from edgeagg import __version__, cli_receive, report, tariff, tree
 from edgeagg.errors import ConfigError, EdgeaggError, FormatError, StoreError
 from edgeagg.receiver.audit import audit
 from edgeagg.receiver.energies import DIRECTIONS
-from edgeagg.receiver.inbox import Inbox
 from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.site import Range, balance_site, meter_days
 from edgeagg.receiver.store import Store, open_store
@@ -32,6 +29,7 @@ from edgeagg.tomltable import hint
 _EXAMPLES = """examples:
   edgeagg receive --broker mqtt://127.0.0.1:1883 --store sqlite:////var/lib/edgeagg/platform.db
   edgeagg receive --broker mqtts://mq.example:8883 --store postgresql://edgeagg@db/energy
+  edgeagg gateways --store sqlite:///platform.db         whose batches are let in
   edgeagg audit --store sqlite:///platform.db            is anything missing, does the tree balance?
   edgeagg audit --store sqlite:///platform.db --gateway qp-0001 --json
   edgeagg balance --store sqlite:///platform.db          where does energy go that nobody meters?
@@ -90,12 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgeagg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    receive = commands.add_parser("receive", help="take batches in and answer with receipts")
-    receive.add_argument("--broker", required=True, help="mqtt://HOST:PORT or mqtts://HOST:PORT")
-    receive.add_argument("--username", default="", help="for the broker")
-    receive.add_argument("--password-file", default="", help="file with the broker's password")
-    receive.add_argument("--ca-file", default="", help="certificate authority of the broker (PEM)")
-    receive.set_defaults(command=_receive)
+    cli_receive.add_commands(commands)
     look = commands.add_parser("audit", help="show what is there and what is missing")
     look.set_defaults(command=_audit)
     weigh = commands.add_parser(
@@ -123,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(command=_register)
     known = commands.add_parser("tariffs", help="list the tariffs that are known")
     known.set_defaults(command=_tariffs)
-    for command in (receive, look, weigh, energy, shown):
+    for command in (look, weigh, energy, shown):
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
@@ -145,35 +138,6 @@ def _add_range(command: argparse.ArgumentParser) -> None:
         "--zone", default="Asia/Shanghai", help="of days, unless a tariff has its own (%(default)s)"
     )
     command.add_argument("--virtual", type=Path, help="file of virtual meters, sums of others")
-
-
-async def _receive(options: argparse.Namespace) -> int:
-    # the client is needed here only; an audit runs without it
-    from edgeagg.receiver.mqtt import Broker, receive  # noqa: PLC0415
-
-    url = urlsplit(options.broker)
-    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
-        raise ConfigError("--broker", "url", repr(options.broker), "mqtt://HOST:PORT or mqtts://…")
-    tls = url.scheme == "mqtts"
-    broker = Broker(
-        url.hostname,
-        url.port or (8883 if tls else 1883),
-        tls=tls,
-        username=options.username,
-        password_file=options.password_file,
-        ca_file=options.ca_file,
-    )
-    store = await open_store(options.store)
-    task = asyncio.create_task(receive(Inbox(store), broker), name="receive")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return 0
-    finally:
-        await store.close()
-    return 0
 
 
 async def _audit(options: argparse.Namespace) -> int:
