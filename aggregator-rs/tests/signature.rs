@@ -1,5 +1,7 @@
 //! Ed25519 against the published vectors, and what must not pass.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing)]
+
 use edgeagg_core::signature::{verify, Secret};
 
 fn bytes<const N: usize>(hex: &str) -> [u8; N] {
