@@ -19,5 +19,5 @@ command -v qemu-aarch64 >/dev/null || missing+=(qemu-user)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L $sysroot"
 cargo test --quiet --release --locked --manifest-path aggregator-rs/Cargo.toml --target $target |
-    awk '/^test result: ok/ { passed += $4 } !/^test result: ok|^running|^[.i]*$|^$/
-         END { if (passed) print passed " tests passed as aarch64" }'
+    awk '/^test result: ok/ { passed += $4 } /^test result: FAILED/ { failed = 1 } !/^test result: ok|^running|^[.i]*$|^$/
+         END { if (!failed) print passed " tests passed as aarch64" }'
