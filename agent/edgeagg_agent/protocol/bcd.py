@@ -6,7 +6,7 @@ does not have, and half a digit damaged is no digit.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
+from datetime import datetime
 
 _SIGN = 0x80  # of the highest byte
 _CLOCK_BYTES = 7
@@ -32,26 +32,6 @@ def decode_bcd(data: bytes, *, signed: bool) -> int | None:
     if text is None:
         return None
     return -int(text) if negative else int(text)
-
-
-def decode_date(data: bytes) -> date | None:
-    """Return the date of YYMMDDWW; the day of the week is not needed for it."""
-    text = decode_digits(data) if len(data) == 4 else None
-    moment = _moment(f"20{text[:6]}T000000") if text is not None else None
-    return moment.date() if moment is not None else None
-
-
-def decode_time(data: bytes) -> time | None:
-    """Return the time of day of hhmmss."""
-    text = decode_digits(data) if len(data) == 3 else None
-    moment = _moment(f"20000101T{text}") if text is not None else None
-    return moment.time() if moment is not None else None
-
-
-def decode_minute(data: bytes) -> datetime | None:
-    """Return the instant of YYMMDDhhmm, local time: when a maximum demand arose, None if never."""
-    text = decode_digits(data) if len(data) == 5 else None
-    return _moment(f"20{text[:6]}T{text[6:]}00") if text is not None else None
 
 
 def decode_clock(data: bytes) -> datetime | None:
