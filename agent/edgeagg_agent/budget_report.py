@@ -68,7 +68,8 @@ def _lines(load: BusLoad, bauds: Sequence[int]) -> list[str]:
         )
     lines += [
         f"  {meter.name}: totalisers read every {duration(meter.astray_ms)} miss one side of "
-        f"quarter hours; every {duration(bracketing_period_ms(meter.astray_ms))} they would have both"
+        "quarter hours; every "
+        f"{duration(bracketing_period_ms(meter.astray_ms))} they would have both"
         for meter in found.meters
         if meter.astray_ms
     ]
