@@ -1,6 +1,7 @@
 //! The Python border: the only file that names pyo3. Values in, values out; errors become
 //! exceptions in one place.
 
+mod columns;
 mod journal;
 mod signature;
 
@@ -182,16 +183,17 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut(&mut self, now_ms: i64) -> PyResult<Option<PyCut>> {
-        Ok(self.0.cut(now_ms)?.map(PyCut))
+    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> PyResult<Option<PyCut>> {
+        Ok(py.detach(|| self.0.cut(now_ms))?.map(PyCut))
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.snapshot()?))
+        let snapshot = py.detach(|| self.0.snapshot())?;
+        Ok(PyBytes::new(py, &snapshot))
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> PyResult<()> {
-        Ok(self.0.restore(snapshot)?)
+    fn restore(&mut self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        Ok(py.detach(|| self.0.restore(snapshot))?)
     }
 }
 
@@ -363,6 +365,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "ScanPlan",
             "SecretKey",
             "decode",
+            "decode_columns",
             "verify",
         ],
     )?;
@@ -379,5 +382,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
-    module.add_function(wrap_pyfunction!(decode, module)?)
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)
 }

@@ -18,6 +18,7 @@ __all__ = [
     "ScanPlan",
     "SecretKey",
     "decode",
+    "decode_columns",
     "verify",
 ]
 
@@ -40,7 +41,11 @@ class CodecError(ValueError):
 
 @final
 class Aggregator:
-    """Rows in, payloads out. Raises ValueError for arguments that do not fit."""
+    """Rows in, payloads out. Raises ValueError for arguments that do not fit.
+
+    One thread at a time: a call while another thread is in `cut`, `snapshot` or `restore`, which
+    release the GIL, raises RuntimeError. The other methods take in one row; they keep it.
+    """
 
     def __new__(
         cls,
@@ -103,11 +108,19 @@ class Aggregator:
     def pending_cells(self) -> int:
         """Cells waiting to be cut; a payload is full at CUT_CELLS_MAX."""
     def cut(self, now_ms: int) -> Cut | None:
-        """Take what is pending, up to CUT_CELLS_MAX; call until None."""
+        """Take what is pending, up to CUT_CELLS_MAX; call until None. Releases the GIL."""
     def snapshot(self) -> bytes:
-        """Return the whole state; ValueError while cells are pending."""
+        """Return the whole state: open windows, totalisers, last slots. Releases the GIL.
+
+        An aggregator of the same shape that restores it gives the same bytes for the same calls.
+        ValueError while cells are pending: they belong to the next cut, not to the state.
+        """
     def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot of an aggregator of the same shape."""
+        """Take over a snapshot; what was taken in before is forgotten. Releases the GIL.
+
+        CodecError when it is no snapshot of an aggregator of this shape; use a new one then, for
+        this one holds a part of it.
+        """
 
 @final
 class Cut:
@@ -187,7 +200,20 @@ class Journal:
         """What opening put right: torn bytes wiped, numbers lost."""
 
 def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
-    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none."""
+    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none.
+
+    Releases the GIL.
+    """
+
+def decode_columns(
+    codec: int, payload: bytes
+) -> list[tuple[int, int, int, int, list[tuple[bytes, bytes | None]]]]:
+    """Decode a payload as `decode` does, each column as (values, validity) in Arrow's layout.
+
+    `values` holds signed 64-bit integers in the machine's byte order, 0 where there is none;
+    `validity` one bit per row, lowest first, 1 where there is a value, or None when there are all.
+    Releases the GIL. For names, see `edgeagg.columns`.
+    """
 
 @final
 class SecretKey:
