@@ -77,8 +77,11 @@ impl GroupShape {
     /// the group's period.
     pub fn with_demands(mut self, demands: &[(usize, DemandShape)]) -> Result<GroupShape, Error> {
         for &(point, demand) in demands {
-            if point >= self.kinds.len() || self.demands.iter().any(|known| known.0 == point) {
-                return Err(Error::InvalidArgument("no such point, or it has a demand"));
+            if point >= self.kinds.len() {
+                return Err(Error::InvalidArgument("no such point"));
+            }
+            if self.demands.iter().any(|known| known.0 == point) {
+                return Err(Error::InvalidArgument("the point has a demand already"));
             }
             if demand.slip_ms() < self.period_ms {
                 return Err(Error::InvalidArgument(

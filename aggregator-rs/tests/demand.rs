@@ -140,6 +140,17 @@ fn a_period_with_a_hole_has_no_demand_from_a_gauge() {
     assert_eq!(ended, known);
 }
 
+#[test]
+fn a_value_stands_to_the_moment_of_the_next_one() {
+    let mut demand = PowerDemand::new(shape(MINUTE_MS), HOLD_MS);
+    let mut ended = Vec::new();
+    for minute in (0..=30).step_by(2) {
+        demand.push(minute * MINUTE_MS, Some(6), &mut ended);
+    }
+    let ends: Vec<i64> = ended.iter().map(|it| it.end_ms / MINUTE_MS).collect();
+    assert_eq!(ends, (15..=30).collect::<Vec<i64>>());
+}
+
 /// A meter as it is built: an energy counter of 1 Wh, a demand register that ends its period after
 /// every slip and shows kW with four decimals; and the totaliser it shows us, also of 1 Wh.
 #[test]

@@ -62,10 +62,10 @@ impl PowerDemand {
             self.end(next_ms, ended);
             let is_held = self.held.is_some_and(|held| held.1 > next_ms);
             next_ms = next_ms.saturating_add(self.shape.slip_ms);
-            if !is_held {
+            if !is_held && next_ms < behind_ms {
                 // nothing stands any more, so no period up to there is whole
                 self.areas.clear();
-                next_ms = next_ms.max(behind_ms);
+                next_ms = behind_ms;
             }
         }
         self.weigh(to_ms);
