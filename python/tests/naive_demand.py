@@ -74,7 +74,7 @@ class NaiveEnergy:
     totals: dict[int, int | None] = field(default_factory=dict)
     """At every end that was reached."""
     falls: list[tuple[int, int]] = field(default_factory=list)
-    """When the reading behind each fall was taken, and the latest time that was shown by then."""
+    """When the lower reading was taken, and the time up to which ends had been reached."""
 
     def read(self, at_ms: int, value: int | None) -> list[Period]:
         """Take a reading in; return what it makes known."""
@@ -92,7 +92,7 @@ class NaiveEnergy:
         known = [period for ms in ended if (period := self._period(ms)) is not None]
         self.latest_ms = max(self.latest_ms, to_ms)
         if pair.after < pair.before:
-            self.falls.append((at_ms, max(self.latest_ms, last[0], at_ms)))
+            self.falls.append((at_ms, self.latest_ms))
         return known
 
     def _period(self, end_ms: int) -> Period | None:
@@ -100,7 +100,8 @@ class NaiveEnergy:
         opening, closing = self.totals.get(start_ms), self.totals[end_ms]
         if opening is None or closing is None:
             return None
-        if any(start_ms <= at_ms or start_ms < latest_ms for at_ms, latest_ms in self.falls):
+        # what was counted since the start is not known behind a fall, nor from the fall itself on
+        if any(start_ms <= latest_ms or start_ms == at_ms for at_ms, latest_ms in self.falls):
             return None
         return Period(end_ms, Fraction(closing - opening) * HOUR_MS / self.shape.period_ms)
 
