@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
+from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, PointSum
 from edgeagg_agent import metrics
 from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
 from edgeagg_agent.bus import LineSettings
-from edgeagg_agent.profile import ItemPoint, Point, Profile
+from edgeagg_agent.profile import ItemPoint, Point, Profile, Sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,19 @@ class PointGroup:
         """Tell whether energy or volume is among them."""
         return any(point.kind is Kind.TOTALISER for point in self.points)
 
-    def catalogued(self, meter: str) -> Group:
-        """Return what the platform must know of the group."""
+    def catalogued(self, meter: str, sums: Sequence[Sum] = ()) -> Group:
+        """Return what the platform must know of the group; `sums` are those of the profile.
+
+        A sum of which a point is not read, or not together with the others, is left out.
+        """
         points = tuple(PointInfo(p.name, p.unit, p.exponent, p.kind) for p in self.points)
-        return Group(meter, self.period_ms, points)
+        numbers = {point.name: number for number, point in enumerate(self.points)}
+        known = tuple(
+            PointSum(numbers[one.total], tuple(numbers[name] for name in one.parts))
+            for one in sums
+            if numbers.keys() >= {one.total, *one.parts}
+        )
+        return Group(meter, self.period_ms, points, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +173,11 @@ class Site:
                 metrics.gateway_meter(),
             ),
             (
-                *(group.catalogued(meter.name) for meter in self.meters for group in meter.groups),
+                *(
+                    group.catalogued(meter.name, meter.profile.sums)
+                    for meter in self.meters
+                    for group in meter.groups
+                ),
                 metrics.gateway_group(
                     [(bus.name, [meter.name for meter in bus.meters]) for bus in self.buses]
                 ),
