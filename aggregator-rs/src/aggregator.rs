@@ -17,13 +17,13 @@ use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
 use crate::table::Table;
 use crate::totaliser::Totaliser;
 use crate::varint::{write_u64, Reader};
-use crate::window::{PointKind, Windows, BRIDGE_PERIODS};
+use crate::window::{PointKind, BRIDGE_PERIODS};
 
 /// Cells after which a payload is full: at 10 bytes for the most hostile value it still fits the
 /// largest message (256 KiB).
 pub const CUT_CELLS_MAX: usize = 24_576;
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// The shape of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,8 +122,9 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over these groups, with the windows of a site in Shanghai. A window shorter
-    /// than a group's period means nothing for it and is left out there.
+    /// An aggregator over these groups, with the windows of a site in Shanghai; those of
+    /// [`crate::calendar::MONTH_MS`] are months. A window shorter than a group's period means
+    /// nothing for it and is left out there.
     ///
     /// # Errors
     /// `InvalidArgument` for a window length outside (0, 2^32).
@@ -140,26 +141,14 @@ impl Aggregator {
         lengths_ms: &[i64],
         calendar: Calendar,
     ) -> Result<Aggregator, Error> {
-        let calendar = Arc::new(calendar);
-        let mut groups = Vec::with_capacity(shapes.len());
-        for shape in shapes {
-            let mut windows = Vec::new();
-            for &length_ms in lengths_ms {
-                if u32::try_from(length_ms).is_err() {
-                    return Err(Error::InvalidArgument("window length out of range"));
-                }
-                if length_ms >= shape.period_ms {
-                    windows.push(Windows::new(
-                        length_ms,
-                        shape.period_ms,
-                        shape.kinds.clone(),
-                        shape.sampled.clone(),
-                        Arc::clone(&calendar),
-                    )?);
-                }
-            }
-            groups.push(Group::new(shape, windows));
+        if lengths_ms.iter().any(|&it| u32::try_from(it).is_err()) {
+            return Err(Error::InvalidArgument("window length out of range"));
         }
+        let calendar = Arc::new(calendar);
+        let groups = shapes
+            .into_iter()
+            .map(|shape| Group::new(shape, lengths_ms, &calendar))
+            .collect::<Result<_, _>>()?;
         Ok(Aggregator { groups, late: 0 })
     }
 

@@ -1,7 +1,10 @@
 //! One group of a gateway, from its rows to its tables.
 
+use std::sync::Arc;
+
 use super::columns::{audit_columns, beside_columns, gap_columns, reading_columns, window_columns};
 use super::{Counts, GroupShape};
+use crate::calendar::Calendar;
 use crate::codec::ROWS_MAX;
 use crate::error::Error;
 use crate::reading::{Gap, Row};
@@ -12,7 +15,7 @@ use crate::table::{
 use crate::totaliser::{Audit, Outcome, Shown, Step, Totaliser};
 use crate::varint::{write_i64, write_option, Reader};
 use crate::window::{
-    Good, PointKind, PointStep, WindowRow, Windows, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
+    chains, Chain, Good, PointKind, PointStep, WindowRow, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
 };
 
 /// One group: what is pending of it, and what its windows know.
@@ -22,29 +25,44 @@ pub(super) struct Group {
     good: Vec<Option<Good>>,
     /// Per point, for those with a guard.
     totalisers: Vec<Option<Totaliser>>,
-    windows: Vec<Windows>,
+    lengths_ms: Vec<i64>,
+    windows: Vec<Chain>,
     last_due_ms: Option<i64>,
     rows: Vec<Row>,
     gaps: Vec<Gap>,
     /// With the point's index.
     audits: Vec<(usize, Audit)>,
-    /// Closed and not yet cut, per entry of `windows`.
+    /// Closed and not yet cut, per entry of `lengths_ms`.
     closed: Vec<Vec<WindowRow>>,
 }
 
 impl Group {
-    pub(super) fn new(shape: GroupShape, windows: Vec<Windows>) -> Group {
-        Group {
+    pub(super) fn new(
+        shape: GroupShape,
+        lengths_ms: &[i64],
+        calendar: &Arc<Calendar>,
+    ) -> Result<Group, Error> {
+        let fitting = lengths_ms.iter().copied();
+        let lengths_ms: Vec<i64> = fitting.filter(|&it| it >= shape.period_ms).collect();
+        let windows = chains(
+            &lengths_ms,
+            shape.period_ms,
+            &shape.kinds,
+            &shape.sampled,
+            calendar,
+        )?;
+        Ok(Group {
             good: vec![None; shape.kinds.len()],
             totalisers: shape.totalisers(),
-            closed: vec![Vec::new(); windows.len()],
+            closed: vec![Vec::new(); lengths_ms.len()],
+            lengths_ms,
             windows,
             last_due_ms: None,
             rows: Vec::new(),
             gaps: Vec::new(),
             audits: Vec::new(),
             shape,
-        }
+        })
     }
 
     pub(super) fn last_due_ms(&self) -> Option<i64> {
@@ -138,8 +156,8 @@ impl Group {
         self.judge(|totaliser, out| totaliser.settle_due(settled_ms, out));
         let in_doubt = |it: &Option<Totaliser>| it.as_ref().is_some_and(Totaliser::in_doubt);
         let doubted: Vec<bool> = self.totalisers.iter().map(in_doubt).collect();
-        for (windows, closed) in self.windows.iter_mut().zip(&mut self.closed) {
-            closed.append(&mut windows.close_due(now_ms, &self.good, &doubted));
+        for windows in &mut self.windows {
+            windows.close_due(now_ms, &self.good, &doubted, &mut self.closed);
         }
     }
 
@@ -206,11 +224,10 @@ impl Group {
         }
         let width = self.window_width();
         let mut beside = Vec::new();
-        for (windows, closed) in self.windows.iter().zip(&mut self.closed) {
+        for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
             if !rows.is_empty() {
                 counts.windows += rows.len() as u64;
-                let length_ms = windows.length_ms();
                 let columns = window_columns(&rows);
                 tables.push(Table::new(
                     TableKind::Windows,
