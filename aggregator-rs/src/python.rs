@@ -9,7 +9,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::error::Error;
@@ -353,6 +353,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CODEC_DELTA",
             "CODEC_PLAIN",
             "CUT_CELLS_MAX",
+            "MONTH_MS",
             "VERSION",
             "WINDOW_COLUMNS",
             "Aggregator",
@@ -368,6 +369,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
     module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
+    module.add("MONTH_MS", MONTH_MS)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;

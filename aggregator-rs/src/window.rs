@@ -94,7 +94,7 @@ pub struct Chain {
     rows: u32,
     /// What they come to.
     sums: Vec<Sums>,
-    /// The time up to which held values have been weighed.
+    /// The time up to which held values have been weighed in it.
     weighed_ms: i64,
     /// No reading before this time can enter a window any more.
     sealed_ms: i64,
@@ -168,12 +168,11 @@ impl Chain {
             self.pass(at_ms, before);
             self.open(at_ms, before);
         }
-        let from_ms = self.weighed_ms.max(self.stretch.start_ms);
         let points = self.sums.iter_mut().zip(before);
         let cells = row.values.iter().zip(&row.qualities);
         for ((sums, good), (value, quality)) in points.zip(cells) {
             if let Some(good) = good {
-                sums.hold(good, from_ms, at_ms);
+                sums.hold(good, self.weighed_ms, at_ms);
             }
             sums.take(*value, *quality);
         }
@@ -227,48 +226,39 @@ impl Chain {
         if self.stretch != NOTHING {
             self.end_stretch(before);
         }
-        self.hold_between(passed_ms, before);
         self.sealed_ms = passed_ms;
         for (_, level) in &mut self.levels {
+            level.hold(passed_ms, before);
             level.end(passed_ms);
         }
     }
 
     fn end_stretch(&mut self, before: &[Option<Good>]) {
         let end_ms = self.stretch.end_ms;
-        let from_ms = self.weighed_ms.max(self.stretch.start_ms);
         for (sums, good) in self.sums.iter_mut().zip(before) {
             if let Some(good) = good {
-                sums.hold(good, from_ms, end_ms);
+                sums.hold(good, self.weighed_ms, end_ms);
             }
         }
         for (_, level) in &mut self.levels {
-            level.merge(self.rows, &self.sums);
+            level.merge(self.rows, &self.sums, end_ms);
         }
         self.sums.iter_mut().for_each(Sums::clear);
-        self.weighed_ms = end_ms;
         self.rows = 0;
         self.stretch = NOTHING;
     }
 
     /// Open the windows that `at_ms` lies in.
     fn open(&mut self, at_ms: i64, before: &[Option<Good>]) {
-        let mut opened = self
-            .levels
-            .iter_mut()
-            .map(|it| it.1.open(at_ms, &self.points));
-        let stretch = opened.next().unwrap_or(NOTHING);
-        opened.for_each(drop);
-        self.hold_between(stretch.start_ms, before);
-        self.stretch = stretch;
-    }
-
-    /// Give the time up to `to_ms`, in which no row came, to the open windows that hold it.
-    fn hold_between(&mut self, to_ms: i64, before: &[Option<Good>]) {
-        for (_, level) in &mut self.levels {
-            level.hold(self.weighed_ms, to_ms, before);
+        for (_, level) in self.levels.iter_mut().rev() {
+            // the shortest comes last
+            self.stretch = level.open(at_ms, &self.points);
         }
-        self.weighed_ms = self.weighed_ms.max(to_ms);
+        self.weighed_ms = self.stretch.start_ms;
+        for (_, level) in &mut self.levels {
+            // no row came in what lies before the stretch
+            level.hold(self.stretch.start_ms, before);
+        }
     }
 
     /// Append the state to a snapshot.

@@ -26,6 +26,8 @@ pub(super) struct Points {
 struct Window {
     bounds: Bounds,
     rows: u32,
+    /// The time up to which held values have been weighed.
+    weighed_ms: i64,
     cells: Vec<Cell>,
 }
 
@@ -59,30 +61,35 @@ impl Level {
 
     /// Open the window that `at_ms` lies in, unless one is open; return its bounds.
     pub(super) fn open(&mut self, at_ms: i64, points: &Points) -> Bounds {
-        let open = self.open.get_or_insert_with(|| Window {
-            bounds: points.calendar.bounds(at_ms, Span::of(self.length_ms)),
-            rows: 0,
-            cells: points.sampled.iter().map(|&it| Cell::new(it)).collect(),
+        let open = self.open.get_or_insert_with(|| {
+            let bounds = points.calendar.bounds(at_ms, Span::of(self.length_ms));
+            Window {
+                bounds,
+                rows: 0,
+                weighed_ms: bounds.start_ms,
+                cells: points.sampled.iter().map(|&it| Cell::new(it)).collect(),
+            }
         });
         open.bounds
     }
 
-    /// Give the open window its share of the time that values are held.
-    pub(super) fn hold(&mut self, from_ms: i64, to_ms: i64, before: &[Option<Good>]) {
+    /// Give the open window its share of the time up to `to_ms` in which no row came.
+    pub(super) fn hold(&mut self, to_ms: i64, before: &[Option<Good>]) {
         let Some(open) = &mut self.open else { return };
-        let from_ms = from_ms.max(open.bounds.start_ms);
         let to_ms = to_ms.min(open.bounds.end_ms);
         for (cell, good) in open.cells.iter_mut().zip(before) {
             if let Some(good) = good {
-                cell.sums.hold(good, from_ms, to_ms);
+                cell.sums.hold(good, open.weighed_ms, to_ms);
             }
         }
+        open.weighed_ms = open.weighed_ms.max(to_ms);
     }
 
-    /// Add a stretch of the open window.
-    pub(super) fn merge(&mut self, rows: u32, sums: &[Sums]) {
+    /// Add the stretch of the open window that ends at `end_ms`.
+    pub(super) fn merge(&mut self, rows: u32, sums: &[Sums], end_ms: i64) {
         let Some(open) = &mut self.open else { return };
         open.rows = open.rows.saturating_add(rows);
+        open.weighed_ms = end_ms;
         for (cell, sums) in open.cells.iter_mut().zip(sums) {
             cell.sums.merge(sums);
         }
@@ -131,6 +138,7 @@ impl Level {
         for window in self.open.iter().chain(&self.closing) {
             write_i64(out, window.bounds.start_ms);
             write_u64(out, u64::from(window.rows));
+            write_i64(out, window.weighed_ms);
             for (cell, kind) in window.cells.iter().zip(&points.kinds) {
                 cell.save(out, *kind);
             }
@@ -146,6 +154,7 @@ impl Level {
         for index in 0..open + closing {
             let start_ms = reader.i64()?;
             let rows = reader.count("rows", u32::MAX as usize)? as u32;
+            let weighed_ms = reader.i64()?;
             let shapes = points.kinds.iter().zip(&points.sampled);
             let cells = shapes.map(|(kind, sampled)| Cell::load(reader, *kind, *sampled));
             let window = Window {
@@ -155,6 +164,7 @@ impl Level {
                     ..points.calendar.bounds(start_ms, Span::of(self.length_ms))
                 },
                 rows,
+                weighed_ms,
             };
             if index < open {
                 self.open = Some(window);
