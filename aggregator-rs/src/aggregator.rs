@@ -5,6 +5,7 @@
 
 mod columns;
 mod group;
+mod pending;
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use group::Group;
 use crate::calendar::Calendar;
 use crate::codec;
 use crate::error::Error;
-use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
+use crate::reading::{Gap, Record, Row, RowView, GOOD, POINTS_MAX};
 use crate::table::Table;
 use crate::totaliser::Totaliser;
 use crate::varint::{write_u64, Reader};
@@ -157,16 +158,31 @@ impl Aggregator {
     /// # Errors
     /// `InvalidArgument` for an unknown group, a row that does not fit it, or a slot not after the
     /// group's last one.
+    #[allow(clippy::needless_pass_by_value)] // what is pushed is given away
     pub fn push_row(&mut self, group: u32, row: Row) -> Result<Vec<u8>, Error> {
+        let mut record = Vec::new();
+        self.push_view(group, row.view(), &mut record)?;
+        Ok(record)
+    }
+
+    /// As [`Aggregator::push_row`], for a row that the caller keeps; append its journal record to
+    /// `record`.
+    ///
+    /// # Errors
+    /// As [`Aggregator::push_row`].
+    pub fn push_view(
+        &mut self,
+        group: u32,
+        row: RowView<'_>,
+        record: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let state = self.group_mut(group)?;
         row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
-        let record = Record::Row(group, row);
-        let bytes = record.to_bytes();
-        if let Record::Row(_, row) = record {
-            self.late += u64::from(!self.group_mut(group)?.push(row));
-        }
-        Ok(bytes)
+        row.write(group, record);
+        let in_time = state.push(row);
+        self.late += u64::from(!in_time);
+        Ok(())
     }
 
     /// Take in a run of slots that nobody read; return its journal record.

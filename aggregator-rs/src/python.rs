@@ -13,7 +13,7 @@ use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::error::Error;
-use crate::reading::{Gap, Row};
+use crate::reading::{Gap, RowView};
 use crate::table::{Column, WINDOW_COLUMNS};
 use crate::totaliser::Guard;
 use crate::window::PointKind;
@@ -99,6 +99,7 @@ impl PyAggregator {
         Ok(PyAggregator(aggregator))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn push_row<'py>(
         &mut self,
         py: Python<'py>,
@@ -108,13 +109,15 @@ impl PyAggregator {
         values: Vec<Option<i64>>,
         qualities: Vec<u8>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok(PyBytes::new(py, &self.0.push_row(group, row)?))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok(PyBytes::new(py, &record))
     }
 
     #[pyo3(signature = (group, due_ms, at_ms, plan, replies, *, ratios = 0))]
@@ -132,13 +135,15 @@ impl PyAggregator {
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let (values, qualities) = plan.decode_all(&replies, ratios)?;
         let told = PyBytes::new(py, &qualities);
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok((PyBytes::new(py, &self.0.push_row(group, row)?), told))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok((PyBytes::new(py, &record), told))
     }
 
     fn push_gap<'py>(

@@ -23,7 +23,7 @@ use sums::Sums;
 
 use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
-use crate::reading::Row;
+use crate::reading::RowView;
 use crate::totaliser::{Guard, Step};
 use crate::varint::{write_i64, write_u64, Reader};
 
@@ -159,7 +159,7 @@ impl Chain {
 
     /// Take a row in; `before` holds each point's last good reading before it, `steps` what the
     /// totalisers counted up to it. Return false when the row came too late for its window.
-    pub fn push(&mut self, row: &Row, before: &[Option<Good>], steps: &[PointStep]) -> bool {
+    pub fn push(&mut self, row: RowView<'_>, before: &[Option<Good>], steps: &[PointStep]) -> bool {
         let at_ms = row.at_ms;
         if at_ms < self.sealed_ms || at_ms < self.stretch.start_ms {
             return false;
@@ -169,7 +169,7 @@ impl Chain {
             self.open(at_ms, before);
         }
         let points = self.sums.iter_mut().zip(before);
-        let cells = row.values.iter().zip(&row.qualities);
+        let cells = row.values.iter().zip(row.qualities);
         for ((sums, good), (value, quality)) in points.zip(cells) {
             if let Some(good) = good {
                 sums.hold(good, self.weighed_ms, at_ms);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::columns::{audit_columns, beside_columns, gap_columns, reading_columns, window_columns};
+use super::columns::{audit_columns, beside_columns, gap_columns, window_columns};
+use super::pending::Pending;
 use super::{Counts, GroupShape};
 use crate::calendar::Calendar;
 use crate::codec::ROWS_MAX;
 use crate::error::Error;
-use crate::reading::{Gap, Row};
+use crate::reading::{Gap, RowView};
 use crate::table::{
     Table, TableKind, AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS,
     STATISTICS_LEAD, UNCERTAINTY_LEAD, WINDOW_COLUMNS,
@@ -28,7 +29,7 @@ pub(super) struct Group {
     lengths_ms: Vec<i64>,
     windows: Vec<Chain>,
     last_due_ms: Option<i64>,
-    rows: Vec<Row>,
+    rows: Pending,
     gaps: Vec<Gap>,
     /// With the point's index.
     audits: Vec<(usize, Audit)>,
@@ -58,7 +59,7 @@ impl Group {
             lengths_ms,
             windows,
             last_due_ms: None,
-            rows: Vec::new(),
+            rows: Pending::new(shape.kinds.len()),
             gaps: Vec::new(),
             audits: Vec::new(),
             shape,
@@ -84,15 +85,15 @@ impl Group {
         Ok(())
     }
 
-    pub(super) fn push(&mut self, row: Row) -> bool {
+    pub(super) fn push(&mut self, row: RowView<'_>) -> bool {
         self.judge(|totaliser, out| totaliser.settle_due(row.at_ms, out));
-        let steps = self.steps_to(&row);
+        let steps = self.steps_to(row);
         let mut in_time = true;
         for windows in &mut self.windows {
-            in_time &= windows.push(&row, &self.good, &steps);
+            in_time &= windows.push(row, &self.good, &steps);
         }
         let hold_ms = self.shape.period_ms * HOLD_PERIODS;
-        for (good, value) in self.good.iter_mut().zip(&row.values) {
+        for (good, value) in self.good.iter_mut().zip(row.values) {
             match (value, good.as_mut()) {
                 (Some(value), _) => {
                     *good = Some(Good {
@@ -110,7 +111,7 @@ impl Group {
     }
 
     /// What the totalisers counted up to a row that is being taken in.
-    fn steps_to(&mut self, row: &Row) -> Vec<PointStep> {
+    fn steps_to(&mut self, row: RowView<'_>) -> Vec<PointStep> {
         let mut steps = Vec::new();
         let bridge_ms = self.shape.period_ms * BRIDGE_PERIODS;
         for (point, value) in row.values.iter().enumerate() {
@@ -202,20 +203,12 @@ impl Group {
             tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
         }
         let width = self.reading_width();
-        let rows = take_rows(&mut self.rows, width, room);
-        if !rows.is_empty() {
-            let values: usize = rows
-                .iter()
-                .map(|row| row.values.iter().flatten().count())
-                .sum();
-            counts.values += values as u64;
-            counts.reasons += (rows.len() * points - values) as u64;
-            tables.push(Table::new(
-                TableKind::Readings,
-                index,
-                0,
-                reading_columns(&rows, points),
-            )?);
+        let rows = rows_that_fit(self.rows.len(), width, room);
+        if rows > 0 {
+            let (columns, values) = self.rows.take(rows);
+            counts.values += values;
+            counts.reasons += (rows * points) as u64 - values;
+            tables.push(Table::new(TableKind::Readings, index, 0, columns)?);
         }
         let audits = take_rows(&mut self.audits, AUDIT_COLUMNS, room);
         if !audits.is_empty() {
@@ -298,7 +291,13 @@ impl Group {
 }
 
 fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
-    let fits = pending.len().min(*room / width).min(ROWS_MAX);
-    *room -= fits * width;
+    let fits = rows_that_fit(pending.len(), width, room);
     pending.drain(..fits).collect()
+}
+
+/// How many rows of this width still fit the payload, which they are then taken from.
+fn rows_that_fit(pending: usize, width: usize, room: &mut usize) -> usize {
+    let fits = pending.min(*room / width).min(ROWS_MAX);
+    *room -= fits * width;
+    fits
 }
