@@ -1,5 +1,6 @@
 //! One group of a gateway, from its rows to its tables.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::columns::{audit_columns, beside_columns, gap_columns, window_columns};
@@ -24,9 +25,15 @@ use crate::window::{
 pub(super) struct Group {
     shape: GroupShape,
     good: Vec<Option<Good>>,
+    /// The points that are no gauges.
+    counting: Vec<usize>,
+    /// What they counted up to the row being taken in; kept for its memory.
+    steps: Vec<PointStep>,
     /// Per point, for those with a guard.
     totalisers: Vec<Option<Totaliser>>,
     lengths_ms: Vec<i64>,
+    /// What a totaliser made of a reading; empty in between, kept for its memory.
+    outcome: Outcome,
     windows: Vec<Chain>,
     last_due_ms: Option<i64>,
     rows: Pending,
@@ -54,9 +61,14 @@ impl Group {
         )?;
         Ok(Group {
             good: vec![None; shape.kinds.len()],
+            counting: (0..shape.kinds.len())
+                .filter(|&point| shape.kinds.get(point) != Some(&PointKind::Gauge))
+                .collect(),
+            steps: Vec::new(),
             totalisers: shape.totalisers(),
             closed: vec![Vec::new(); lengths_ms.len()],
             lengths_ms,
+            outcome: Outcome::default(),
             windows,
             last_due_ms: None,
             rows: Pending::new(shape.kinds.len()),
@@ -92,6 +104,7 @@ impl Group {
         for windows in &mut self.windows {
             in_time &= windows.push(row, &self.good, &steps);
         }
+        self.steps = steps;
         let hold_ms = self.shape.period_ms * HOLD_PERIODS;
         for (good, value) in self.good.iter_mut().zip(row.values) {
             match (value, good.as_mut()) {
@@ -112,20 +125,21 @@ impl Group {
 
     /// What the totalisers counted up to a row that is being taken in.
     fn steps_to(&mut self, row: RowView<'_>) -> Vec<PointStep> {
-        let mut steps = Vec::new();
+        let mut steps = mem::take(&mut self.steps);
+        steps.clear();
         let bridge_ms = self.shape.period_ms * BRIDGE_PERIODS;
-        for (point, value) in row.values.iter().enumerate() {
-            let Some(value) = *value else { continue };
-            let at_ms = row.at_ms;
+        let at_ms = row.at_ms;
+        for &point in &self.counting {
+            let Some(Some(value)) = row.values.get(point).copied() else {
+                continue;
+            };
             if let Some(Some(totaliser)) = self.totalisers.get_mut(point) {
-                let mut out = Outcome::default();
-                totaliser.push(Shown { at_ms, value }, &mut out);
-                steps.extend(out.steps.into_iter().map(|step| (point, step)));
-                self.audits
-                    .extend(out.audits.into_iter().map(|it| (point, it)));
-            } else if let (Some(Some(good)), Some(PointKind::Totaliser)) =
-                (self.good.get(point), self.shape.kinds.get(point))
-            {
+                totaliser.push(Shown { at_ms, value }, &mut self.outcome);
+                let counted = self.outcome.steps.drain(..);
+                steps.extend(counted.map(|step| (point, step)));
+                let audits = self.outcome.audits.drain(..);
+                self.audits.extend(audits.map(|audit| (point, audit)));
+            } else if let Some(Some(good)) = self.good.get(point) {
                 let step = Step {
                     from_ms: good.at_ms,
                     from: good.value,
@@ -141,14 +155,18 @@ impl Group {
 
     /// Let every guarded totaliser decide something, and tell the windows.
     pub(super) fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
-        for (point, totaliser) in self.totalisers.iter_mut().enumerate() {
-            let Some(totaliser) = totaliser else { continue };
-            let mut out = Outcome::default();
-            decide(totaliser, &mut out);
-            let steps: Vec<PointStep> = out.steps.into_iter().map(|it| (point, it)).collect();
-            self.windows.iter_mut().for_each(|it| it.settle(&steps));
-            self.audits
-                .extend(out.audits.into_iter().map(|it| (point, it)));
+        for &point in &self.counting {
+            let Some(Some(totaliser)) = self.totalisers.get_mut(point) else {
+                continue;
+            };
+            decide(totaliser, &mut self.outcome);
+            let steps = self.outcome.steps.drain(..);
+            let steps: Vec<PointStep> = steps.map(|step| (point, step)).collect();
+            if !steps.is_empty() {
+                self.windows.iter_mut().for_each(|it| it.settle(&steps));
+            }
+            let audits = self.outcome.audits.drain(..);
+            self.audits.extend(audits.map(|audit| (point, audit)));
         }
     }
 
