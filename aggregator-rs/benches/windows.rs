@@ -20,7 +20,7 @@ use edgeagg_core::window::PointKind;
 const SERIES: usize = 2_000;
 const SECONDS: usize = 500;
 const START_MS: i64 = 1_790_000_000_000;
-const REPEATS: usize = 7;
+const REPEATS: usize = 15;
 const MINUTE_MS: i64 = 60_000;
 
 /// xorshift64*: the same numbers for the same seed everywhere.

@@ -111,6 +111,12 @@ impl RowView<'_> {
         Ok(())
     }
 
+    /// The highest quality number.
+    #[must_use]
+    pub fn worst(self) -> u8 {
+        self.qualities.iter().fold(GOOD, |a, &b| a.max(b))
+    }
+
     /// Append the record of a row of this group.
     pub fn write(self, group: u32, out: &mut Vec<u8>) {
         out.reserve(ROW_HEAD_MAX + self.qualities.len() + values::bytes_max(self.values.len()));
@@ -119,7 +125,7 @@ impl RowView<'_> {
         write_i64(out, self.due_ms);
         write_i64(out, self.at_ms.wrapping_sub(self.due_ms));
         write_u64(out, self.values.len() as u64);
-        let worst = self.qualities.iter().fold(GOOD, |a, &b| a.max(b));
+        let worst = self.worst();
         out.push(worst);
         if worst != GOOD {
             out.extend_from_slice(self.qualities);

@@ -23,7 +23,7 @@ use sums::Sums;
 
 use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
-use crate::reading::RowView;
+use crate::reading::{RowView, GOOD};
 use crate::totaliser::{Guard, Step};
 use crate::varint::{write_i64, write_u64, Reader};
 
@@ -168,13 +168,19 @@ impl Chain {
             self.pass(at_ms, before);
             self.open(at_ms, before);
         }
-        let points = self.sums.iter_mut().zip(before);
-        let cells = row.values.iter().zip(row.qualities);
-        for ((sums, good), (value, quality)) in points.zip(cells) {
+        let points = self.sums.iter_mut().zip(before).zip(row.values);
+        for ((sums, good), value) in points {
             if let Some(good) = good {
                 sums.hold(good, self.weighed_ms, at_ms);
             }
-            sums.take(*value, *quality);
+            if let Some(value) = value {
+                sums.take(*value);
+            }
+        }
+        if row.worst() != GOOD {
+            for (sums, &quality) in self.sums.iter_mut().zip(row.qualities) {
+                sums.worst = sums.worst.max(quality);
+            }
         }
         self.rows += 1;
         // the clock may have been set back inside the window: no time is weighed twice

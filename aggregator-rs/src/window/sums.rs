@@ -17,8 +17,9 @@ pub(super) struct Statistics {
 /// One point over a stretch of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
-    /// Slots with a value; without any, the next four mean nothing.
+    /// Slots with a value; without any, the extremes and ends mean nothing.
     pub(super) values: u32,
+    /// The highest quality number.
     pub(super) worst: u8,
     pub(super) min: i64,
     pub(super) max: i64,
@@ -67,11 +68,9 @@ impl Sums {
         }
     }
 
-    /// Take in a slot: a value, or a reason why there is none.
+    /// Take in a value.
     #[inline]
-    pub(super) fn take(&mut self, value: Option<i64>, quality: u8) {
-        self.worst = self.worst.max(quality);
-        let Some(value) = value else { return };
+    pub(super) fn take(&mut self, value: i64) {
         if self.values == 0 {
             self.first = value;
             self.min = value;
