@@ -9,6 +9,7 @@ __all__ = [
     "CODEC_DELTA",
     "CODEC_PLAIN",
     "CUT_CELLS_MAX",
+    "MONTH_MS",
     "VERSION",
     "WINDOW_COLUMNS",
     "Aggregator",
@@ -27,6 +28,7 @@ CODEC_CM: Final[int]
 CODEC_DELTA: Final[int]
 CODEC_PLAIN: Final[int]
 CUT_CELLS_MAX: Final[int]
+MONTH_MS: Final[int]
 WINDOW_COLUMNS: Final[int]
 
 _Guard: TypeAlias = tuple[int | None, int, int]
@@ -65,7 +67,7 @@ class Aggregator:
 
         `offsets` are the changes of the site's local time, as (UTC ms, offset from UTC in ms), see
         `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
-        by that clock. `statistics` are the points, as (group, point), whose standard deviation (x
+        by that clock, and the length MONTH_MS stands for its months, however long they are. `statistics` are the points, as (group, point), whose standard deviation (x
         1000), 50th and 95th percentile are rows of kind 6 in the payload.
 
         `demands` are the points, as (group, point, period_ms, slip_ms), whose highest block and
