@@ -88,9 +88,12 @@ impl Case {
     fn aggregator(&self) -> Aggregator {
         let guard = Guard::new(Some(1_000_000_000), 40_000, 1).unwrap();
         let kinds: Vec<PointKind> = (0..self.points)
-            .map(|point| match point < self.points - self.guarded {
-                true => PointKind::Gauge,
-                false => PointKind::Guarded(guard),
+            .map(|point| {
+                if point < self.points - self.guarded {
+                    PointKind::Gauge
+                } else {
+                    PointKind::Guarded(guard)
+                }
             })
             .collect();
         let sampled: Vec<usize> = (0..self.sampled).collect();
