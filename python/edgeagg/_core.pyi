@@ -67,8 +67,11 @@ class Aggregator:
 
         `offsets` are the changes of the site's local time, as (UTC ms, offset from UTC in ms), see
         `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
-        by that clock, and the length MONTH_MS stands for its months, however long they are. `statistics` are the points, as (group, point), whose standard deviation (x
-        1000), 50th and 95th percentile are rows of kind 6 in the payload.
+        by that clock, and the length MONTH_MS stands for its months, however long they are. Lengths
+        that nest are made of the same rows: one too late for the shortest is in none of them.
+
+        `statistics` are the points, as (group, point), whose standard deviation (x 1000), 50th and
+        95th percentile are rows of kind 6 in the payload.
 
         `demands` are the points, as (group, point, period_ms, slip_ms), whose highest block and
         sliding demand of each local day are rows of kind 7 in the payload. The period divides an

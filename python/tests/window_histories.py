@@ -320,7 +320,7 @@ class Gateway:
                 self._journal.append(core.replace_meter(group))
             case Cut(now_ms):
                 while (part := core.cut(now_ms)) is not None:
-                    self.payloads.append(part.encode())
+                    self.payloads.append(part.encode(_core.CODEC_PLAIN))
                 self._journal, self._snapshot = [], core.snapshot()
             case Restart():
                 self._aggregator = self._new()

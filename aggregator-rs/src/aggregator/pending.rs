@@ -35,10 +35,10 @@ impl Pending {
 
     /// Take the first rows out, as the columns of a table of readings, with the count of values.
     pub(super) fn take(&mut self, rows: usize) -> (Vec<Column>, u64) {
-        let times: Vec<_> = self.times.drain(..rows).collect();
         let cells = rows * self.points;
-        let values: Vec<_> = self.values.drain(..cells).collect();
-        let qualities: Vec<_> = self.qualities.drain(..cells).collect();
+        let times = self.times.get(..rows).unwrap_or_default();
+        let values = self.values.get(..cells).unwrap_or_default();
+        let qualities = self.qualities.get(..cells).unwrap_or_default();
         let mut columns: Vec<Column> = Vec::with_capacity(2 + 2 * self.points);
         columns.push(times.iter().map(|&(due_ms, _)| Some(due_ms)).collect());
         columns.push(times.iter().map(|&(_, delay_ms)| Some(delay_ms)).collect());
@@ -50,6 +50,10 @@ impl Pending {
             let column = qualities.iter().skip(point).step_by(self.points);
             columns.push(column.map(|&quality| Some(i64::from(quality))).collect());
         }
-        (columns, values.iter().flatten().count() as u64)
+        let count = values.iter().flatten().count() as u64;
+        self.times.drain(..rows);
+        self.values.drain(..cells);
+        self.qualities.drain(..cells);
+        (columns, count)
     }
 }
