@@ -238,6 +238,18 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
 #[derive(PartialEq)]
 struct PyCut(Cut);
 
+/// See `_core.pyi`.
+#[pyclass(name = "Keyframe", module = "edgeagg._core", frozen)]
+struct PyKeyframe(codec::Keyframe);
+
+#[pymethods]
+impl PyKeyframe {
+    #[new]
+    fn new(py: Python<'_>, payload: &[u8]) -> PyResult<Self> {
+        Ok(PyKeyframe(py.detach(|| codec::Keyframe::new(payload))?))
+    }
+}
+
 #[pymethods]
 impl PyCut {
     #[getter]
@@ -245,15 +257,20 @@ impl PyCut {
         counts_tuple(self.0.counts)
     }
 
-    #[pyo3(signature = (codec=None))]
+    #[pyo3(signature = (codec=None, *, anchor=None))]
     fn encode<'py>(
         &self,
         py: Python<'py>,
         codec: Option<u8>,
+        anchor: Option<(Py<PyKeyframe>, u8)>,
     ) -> PyResult<(u8, Bound<'py, PyBytes>)> {
-        let (codec, payload) = py.detach(|| match codec {
-            Some(codec) => self.0.encode_as(codec).map(|payload| (codec, payload)),
-            None => self.0.encode(),
+        let anchor = anchor
+            .as_ref()
+            .map(|(keyframe, back)| (&keyframe.get().0, *back));
+        let (codec, payload) = py.detach(|| match (codec, anchor) {
+            (Some(codec), _) => self.0.encode_as(codec).map(|payload| (codec, payload)),
+            (None, Some((keyframe, back))) => self.0.encode_on(keyframe, back),
+            (None, None) => self.0.encode(),
         })?;
         Ok((codec, PyBytes::new(py, &payload)))
     }
@@ -323,13 +340,22 @@ impl PyScanPlan {
 
 /// See `_core.pyi`.
 #[pyfunction]
+fn anchor_of(codec: u8, payload: &[u8]) -> PyResult<Option<u8>> {
+    Ok(codec::anchor_of(codec, payload)?)
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[pyo3(signature = (codec, payload, keyframe=None))]
 #[allow(clippy::type_complexity)]
 fn decode(
     py: Python<'_>,
     codec: u8,
     payload: &[u8],
+    keyframe: Option<&Bound<'_, PyKeyframe>>,
 ) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
-    let tables = py.detach(|| codec::decode(codec, payload))?;
+    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
+    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
     Ok(tables
         .iter()
         .map(|table| {
@@ -353,13 +379,16 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CODEC_DELTA",
             "CODEC_PLAIN",
             "CUT_CELLS_MAX",
+            "KEYFRAME_BACK_MAX",
             "VERSION",
             "WINDOW_COLUMNS",
             "Aggregator",
             "CodecError",
             "Cut",
             "Journal",
+            "Keyframe",
             "ScanPlan",
+            "anchor_of",
             "decode",
         ],
     )?;
@@ -368,11 +397,14 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
     module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
+    module.add("KEYFRAME_BACK_MAX", codec::BACK_MAX)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
+    module.add_class::<PyKeyframe>()?;
     module.add_class::<PyScanPlan>()?;
+    module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }
