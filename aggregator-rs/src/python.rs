@@ -258,6 +258,7 @@ impl PyCut {
     }
 
     #[pyo3(signature = (codec=None, *, anchor=None))]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn encode<'py>(
         &self,
         py: Python<'py>,

@@ -8,6 +8,7 @@ use super::scalar::{digits_of, Scalar};
 use crate::table::{Column, READING_LEAD};
 
 /// What a column is like.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Form {
     /// No cell has a value.

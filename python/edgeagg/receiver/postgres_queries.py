@@ -84,3 +84,9 @@ CROSS JOIN LATERAL (
 WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
 ORDER BY g.meter, g.period_ms, g.id
 """
+
+KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence = $3"
+"""The payload of a keyframe."""
+
+DROP_KEYFRAMES = "DELETE FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence < $3"
+"""Forget the keyframes that are too old for any batch to come."""

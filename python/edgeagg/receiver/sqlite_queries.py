@@ -66,3 +66,6 @@ LEFT JOIN (
 WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
 ORDER BY g.meter, g.period_ms, g.id
 """
+
+KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
+"""The payload of a keyframe."""
