@@ -4,7 +4,7 @@
 
 use edgeagg_core::codec::{
     anchor_of, decode, decode_on, encode_anchored, encode_as, encode_smallest, encode_smallest_on,
-    Keyframe, CODEC_CM, CODEC_DELTA,
+    Keyframe, CM_CELLS_MAX, CODEC_CM, CODEC_DELTA,
 };
 use edgeagg_core::error::Error;
 use edgeagg_core::table::{Column, Table, TableKind, WINDOW_COLUMNS};
@@ -183,6 +183,26 @@ fn a_head_that_the_keyframe_does_not_have_is_refused() {
     let payload = [1, 0, 0, 0, 0, 1, 9, 1];
     let found = decode_on(CODEC_CM, &payload, Some(&keyframe));
     assert!(matches!(found, Err(Error::TooLarge { .. })), "{found:?}");
+}
+
+#[test]
+fn a_keyframe_and_a_payload_keep_the_limit_of_cells_together() {
+    let tall = |rows: usize| {
+        let columns = vec![vec![Some(1); rows]; 4];
+        vec![Table::new(TableKind::Readings, 0, 0, columns).unwrap()]
+    };
+    let keyframe = keyframe(&tall(CM_CELLS_MAX / 8));
+    assert!(encode_anchored(&tall(CM_CELLS_MAX / 8), &keyframe, 1).is_ok());
+    let over = tall(CM_CELLS_MAX / 8 + 1);
+    let found = encode_anchored(&over, &keyframe, 1);
+    assert!(matches!(found, Err(Error::TooLarge { what: "cells", .. })));
+    // the smallest way is one that can be decoded
+    let (codec, payload) = encode_smallest_on(&over, Some((&keyframe, 1))).unwrap();
+    assert_eq!(anchor_of(codec, &payload), Ok(None));
+    // form, checksum, one table, the first head of the keyframe, 3073 rows
+    let payload = [1, 0, 0, 0, 0, 1, 1, 0x81, 0x18];
+    let found = decode_on(CODEC_CM, &payload, Some(&keyframe));
+    assert!(matches!(found, Err(Error::TooLarge { what: "cells", .. })));
 }
 
 /// Keyframe and payload in turn, each after its length in four bytes.

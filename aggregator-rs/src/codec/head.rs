@@ -74,7 +74,7 @@ pub(super) fn write_heads(
     check("tables", tables.len(), TABLES_MAX)?;
     write_u64(out, tables.len() as u64);
     let mut limits = Limits {
-        cells: 0,
+        cells: known.as_ref().map_or(0, Known::cells),
         cells_max,
     };
     let mut heads = Vec::with_capacity(tables.len());
@@ -122,7 +122,7 @@ pub(super) fn read_heads(
     let mut known = known.map(Known::new);
     let count = reader.count("tables", TABLES_MAX)?;
     let mut limits = Limits {
-        cells: 0,
+        cells: known.as_ref().map_or(0, Known::cells),
         cells_max,
     };
     let mut heads = Vec::new();
@@ -183,6 +183,12 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     fn new(heads: &'a [Head]) -> Known<'a> {
         Known { heads, next: 0 }
+    }
+
+    /// What decoding the keyframe takes counts against the limits, too.
+    fn cells(&self) -> usize {
+        let cells = self.heads.iter().map(|head| head.rows.max(1) * head.width);
+        cells.sum()
     }
 
     /// How far on a head stands that is the same but for the rows, counted from 1; 0 for none.
