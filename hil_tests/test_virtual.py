@@ -137,8 +137,10 @@ def test_a_cursor_that_moves_when_it_publishes_is_noticed(monkeypatch: pytest.Mo
 def test_rows_that_are_cut_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     deliver = Recorder._deliver
 
-    def twice(self: Recorder, parts: Sequence[_core.Cut], now_ms: int, snapshot: bytes) -> None:
-        deliver(self, [*parts, *parts[:1]], now_ms, snapshot)
+    def twice(
+        self: Recorder, parts: Sequence[_core.Cut], now_ms: int, keyframe: int, snapshot: bytes
+    ) -> None:
+        deliver(self, [*parts, *parts[:1]], now_ms, keyframe, snapshot)
 
     monkeypatch.setattr(Recorder, "_deliver", twice)
     expect_violation("readings in the batches")

@@ -176,7 +176,8 @@ class Agent:
                 health.notify_systemd("WATCHDOG=1")
 
     async def _flush(self) -> None:
-        await self._recorder.cut(self._clock.now_ms())
+        delivered = min(uplink.sender.through for uplink in self._uplinks)
+        await self._recorder.cut(self._clock.now_ms(), receipted=delivered)
         delivered = min(uplink.sender.through for uplink in self._uplinks)
         await asyncio.to_thread(self._outbox.trim, delivered)
         for uplink in self._uplinks:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from edgeagg._core import Journal
+from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, anchor_of
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
 from edgeagg.seal import Signer
@@ -83,6 +83,27 @@ class Outbox:
             return record[1][_PREFIX.size :]
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes(self.signer)
+
+    def keyframe(self, receipted: int) -> int:
+        """Return the newest sequence that the next batch may begin with; 0 when there is none.
+
+        `receipted` is the last sequence that every destination has. Blocks.
+        """
+        oldest = self.head + 1 - KEYFRAME_BACK_MAX
+        for sequence in range(min(receipted, self.head), max(oldest, 1) - 1, -1):
+            if self.keyframe_payload(sequence) is not None:
+                return sequence
+        return 0
+
+    def keyframe_payload(self, sequence: int) -> bytes | None:
+        """Return the payload of a batch that others may begin with, None of any other. Blocks."""
+        record = self._journal.read(sequence)
+        if record is None:
+            return None
+        batch = Batch.from_bytes(record[1][_PREFIX.size :])
+        if batch.kind is not BatchKind.DATA or batch.codec != CODEC_CM:
+            return None
+        return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
 
     def parts_of(self, cut: int, cut_at_ms: int) -> int:
         """Count the batches at the end of the journal that are parts of this cut."""

@@ -14,7 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
+from edgeagg._core import (
+    KEYFRAME_BACK_MAX,
+    Aggregator,
+    Cut,
+    Journal,
+    Keyframe,
+    ScanPlan,
+    decode,
+)
 from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg.seal import Signer
@@ -22,7 +30,7 @@ from edgeagg_agent.outbox import Outbox
 
 _SEGMENT_BYTES = 1 << 20
 _ROW, _CUT, _CHECKPOINT = 1, 2, 3
-_CUT_AT = struct.Struct("<Q")
+_CUT_RECORD = struct.Struct("<QQ")  # its time, the keyframe that its batches may begin with
 _CHECKPOINT_HEAD = struct.Struct("<Q16s")  # the cut it stands behind, the catalogue's hash
 
 
@@ -62,6 +70,7 @@ class Recorder:
         self._journal = Journal(directory / f"readings-{outbox.epoch}", _SEGMENT_BYTES)
         self._staged: list[tuple[int, bytes]] = []
         self._last_cut = 0
+        self._keyframe: tuple[int, Keyframe] | None = None
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
         checkpoint = self._last_checkpoint()
@@ -131,17 +140,24 @@ class Recorder:
             if staged:
                 await asyncio.to_thread(self._write, staged)
 
-    async def cut(self, now_ms: int) -> int:
-        """Make batches of everything pending; return how many. They are in the outbox then."""
+    async def cut(self, now_ms: int, *, receipted: int = 0) -> int:
+        """Make batches of everything pending; return how many. They are in the outbox then.
+
+        `receipted` is the last sequence that every destination has: batches may begin with what a
+        keyframe up to there taught.
+        """
         async with self._cutting:
+            keyframe = 0
+            if receipted:
+                keyframe = await asyncio.to_thread(self._outbox.keyframe, receipted)
             # from here to the commit nothing else can record: the cut stands behind its readings
             parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
-            self._staged.append((_CUT, _CUT_AT.pack(now_ms)))
+            self._staged.append((_CUT, _CUT_RECORD.pack(now_ms, keyframe)))
             async with self._committing:
                 staged, self._staged = self._staged, []
                 await asyncio.to_thread(self._write, staged)
-                await asyncio.to_thread(self._deliver, parts, now_ms, snapshot)
+                await asyncio.to_thread(self._deliver, parts, now_ms, keyframe, snapshot)
             return len(parts)
 
     def follow_key(self, following: Signer, now_ms: int) -> None:
@@ -162,7 +178,7 @@ class Recorder:
             0,
             NewKey.make(following, self._gateway, former.public).to_bytes(),
         )
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
+        self._write([(_CUT, _CUT_RECORD.pack(now_ms, 0))])
         self._keep([announcement.to_bytes(former)], self._aggregator.snapshot())
         self._outbox.signer = following
 
@@ -192,14 +208,29 @@ class Recorder:
             self.counters.windows += windows
             yield part
 
-    def _deliver(self, parts: Sequence[Cut], now_ms: int, snapshot: bytes) -> None:
+    def _deliver(self, parts: Sequence[Cut], now_ms: int, keyframe: int, snapshot: bytes) -> None:
         """Encode the parts, number them on from the head, and keep them."""
         first = self._outbox.head + 1
-        batches = [
-            self._message(first + place, now_ms, *part.encode(self.codec))
-            for place, part in enumerate(parts)
-        ]
+        batches = []
+        for sequence, part in enumerate(parts, start=first):
+            anchor = self._anchor(keyframe, sequence)
+            batches.append(self._message(sequence, now_ms, *part.encode(self.codec, anchor=anchor)))
         self._keep(batches, snapshot)
+
+    def _anchor(self, keyframe: int, sequence: int) -> tuple[Keyframe, int] | None:
+        """Return the keyframe and how far back it is, None if there is none near enough.
+
+        One that a replayed cut no longer finds was trimmed: the batch is self-contained then, and
+        nobody knows another, for a batch that was sent is kept and not made again.
+        """
+        if not keyframe or sequence - keyframe > KEYFRAME_BACK_MAX:
+            return None
+        if self._keyframe is None or self._keyframe[0] != keyframe:
+            payload = self._outbox.keyframe_payload(keyframe)
+            if payload is None:
+                return None
+            self._keyframe = keyframe, Keyframe(payload)
+        return self._keyframe[1], sequence - keyframe
 
     def _message(self, sequence: int, now_ms: int, codec: int, payload: bytes) -> bytes:
         message = Batch(
@@ -230,10 +261,10 @@ class Recorder:
                 self._replay(payload, is_behind_damage=lost > 0)
             elif kind == _CUT:
                 self._last_cut = number
-                (now_ms,) = _CUT_AT.unpack(payload)
+                now_ms, keyframe = _CUT_RECORD.unpack(payload)
                 kept = self._outbox.parts_of(number, now_ms)
                 parts = list(self._parts(now_ms))[kept:]
-                self._deliver(parts, now_ms, self._aggregator.snapshot())
+                self._deliver(parts, now_ms, keyframe, self._aggregator.snapshot())
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -273,8 +304,8 @@ class Recorder:
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._deliver(list(self._parts(now_ms)), now_ms, self._aggregator.snapshot())
+        self._write([(_CUT, _CUT_RECORD.pack(now_ms, 0))])
+        self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
         aggregator = _aggregator(catalogue)
         for number, group in enumerate(catalogue.groups):
             if group in self._catalogue.groups:
@@ -301,7 +332,7 @@ class Recorder:
             0,
             self._catalogue.to_bytes(),
         )
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
+        self._write([(_CUT, _CUT_RECORD.pack(now_ms, 0))])
         self._keep([announcement.to_bytes(self._outbox.signer)], self._aggregator.snapshot())
 
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use group::Group;
 
 use crate::calendar::Calendar;
-use crate::codec;
+use crate::codec::{self, Keyframe};
 use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, Record, Row, RowView, GOOD, POINTS_MAX};
@@ -132,6 +132,14 @@ impl Cut {
     /// `TooLarge` beyond the limits of all codecs.
     pub fn encode(&self) -> Result<(u8, Vec<u8>), Error> {
         codec::encode_smallest(&self.tables)
+    }
+
+    /// As [`Cut::encode`], but perhaps on top of a keyframe so many sequences back.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a distance that no payload can have; `TooLarge` as there.
+    pub fn encode_on(&self, keyframe: &Keyframe, back: u8) -> Result<(u8, Vec<u8>), Error> {
+        codec::encode_smallest_on(&self.tables, Some((keyframe, back)))
     }
 
     /// The bytes that one codec makes of the tables.

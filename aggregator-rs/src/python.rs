@@ -264,6 +264,18 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
 #[derive(PartialEq)]
 struct PyCut(Cut);
 
+/// See `_core.pyi`.
+#[pyclass(name = "Keyframe", module = "edgeagg._core", frozen)]
+struct PyKeyframe(codec::Keyframe);
+
+#[pymethods]
+impl PyKeyframe {
+    #[new]
+    fn new(py: Python<'_>, payload: &[u8]) -> PyResult<Self> {
+        Ok(PyKeyframe(py.detach(|| codec::Keyframe::new(payload))?))
+    }
+}
+
 #[pymethods]
 impl PyCut {
     #[getter]
@@ -271,15 +283,21 @@ impl PyCut {
         counts_tuple(self.0.counts)
     }
 
-    #[pyo3(signature = (codec=None))]
+    #[pyo3(signature = (codec=None, *, anchor=None))]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn encode<'py>(
         &self,
         py: Python<'py>,
         codec: Option<u8>,
+        anchor: Option<(Py<PyKeyframe>, u8)>,
     ) -> PyResult<(u8, Bound<'py, PyBytes>)> {
-        let (codec, payload) = py.detach(|| match codec {
-            Some(codec) => self.0.encode_as(codec).map(|payload| (codec, payload)),
-            None => self.0.encode(),
+        let anchor = anchor
+            .as_ref()
+            .map(|(keyframe, back)| (&keyframe.get().0, *back));
+        let (codec, payload) = py.detach(|| match (codec, anchor) {
+            (Some(codec), _) => self.0.encode_as(codec).map(|payload| (codec, payload)),
+            (None, Some((keyframe, back))) => self.0.encode_on(keyframe, back),
+            (None, None) => self.0.encode(),
         })?;
         Ok((codec, PyBytes::new(py, &payload)))
     }
@@ -349,13 +367,22 @@ impl PyScanPlan {
 
 /// See `_core.pyi`.
 #[pyfunction]
+fn anchor_of(codec: u8, payload: &[u8]) -> PyResult<Option<u8>> {
+    Ok(codec::anchor_of(codec, payload)?)
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[pyo3(signature = (codec, payload, keyframe=None))]
 #[allow(clippy::type_complexity)]
 fn decode(
     py: Python<'_>,
     codec: u8,
     payload: &[u8],
+    keyframe: Option<&Bound<'_, PyKeyframe>>,
 ) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
-    let tables = py.detach(|| codec::decode(codec, payload))?;
+    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
+    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
     Ok(tables
         .iter()
         .map(|table| {
@@ -379,6 +406,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CODEC_DELTA",
             "CODEC_PLAIN",
             "CUT_CELLS_MAX",
+            "KEYFRAME_BACK_MAX",
             "MONTH_MS",
             "VERSION",
             "WINDOW_COLUMNS",
@@ -386,8 +414,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CodecError",
             "Cut",
             "Journal",
+            "Keyframe",
             "ScanPlan",
             "SecretKey",
+            "anchor_of",
             "decode",
             "decode_columns",
             "verify",
@@ -399,14 +429,17 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
     module.add("MONTH_MS", MONTH_MS)?;
+    module.add("KEYFRAME_BACK_MAX", codec::BACK_MAX)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
+    module.add_class::<PyKeyframe>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
     module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)
 }

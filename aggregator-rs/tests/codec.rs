@@ -313,7 +313,7 @@ fn an_unknown_codec_is_named() {
 #[test]
 fn an_unknown_form_of_a_payload_is_refused() {
     let mut payload = encode_as(CODEC_CM, &[]).unwrap();
-    payload[0] = 1;
+    payload[0] = 17;
     assert!(matches!(
         decode(CODEC_CM, &payload),
         Err(Error::Corrupt { at: 0, .. })

@@ -230,7 +230,7 @@ class Gateway:
                 next_flush_ms = now_ms + flush_ms
 
     async def _flush(self) -> None:
-        await self.recorder.cut(self._clock.now_ms())
+        await self.recorder.cut(self._clock.now_ms(), receipted=self.sender.through)
         await asyncio.to_thread(self.outbox.trim, self.sender.through)
         self._send_news.set()
 

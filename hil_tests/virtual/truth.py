@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeagg import content
+from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
 from edgeagg_agent import metrics
@@ -196,7 +197,10 @@ def _contents(outbox: Outbox) -> Iterator[content.Content]:
         elif batch.kind is BatchKind.LOST or catalogue is None:
             raise ViolationError(f"the outbox does not have batch {sequence}")
         else:
-            yield content.decode(batch.codec, batch.payload, catalogue)
+            back = content.anchor_of(batch.codec, batch.payload)
+            payload = outbox.keyframe_payload(sequence - back) if back else None
+            keyframe = Keyframe(payload) if payload is not None else None
+            yield content.decode(batch.codec, batch.payload, catalogue, keyframe)
 
 
 def _truth(meter: Played, name: str, unit: str) -> Callable[[int], float]:

@@ -9,6 +9,7 @@ __all__ = [
     "CODEC_DELTA",
     "CODEC_PLAIN",
     "CUT_CELLS_MAX",
+    "KEYFRAME_BACK_MAX",
     "MONTH_MS",
     "VERSION",
     "WINDOW_COLUMNS",
@@ -16,8 +17,10 @@ __all__ = [
     "CodecError",
     "Cut",
     "Journal",
+    "Keyframe",
     "ScanPlan",
     "SecretKey",
+    "anchor_of",
     "decode",
     "decode_columns",
     "verify",
@@ -28,6 +31,7 @@ CODEC_CM: Final[int]
 CODEC_DELTA: Final[int]
 CODEC_PLAIN: Final[int]
 CUT_CELLS_MAX: Final[int]
+KEYFRAME_BACK_MAX: Final[int]
 MONTH_MS: Final[int]
 WINDOW_COLUMNS: Final[int]
 
@@ -140,11 +144,22 @@ class Cut:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Return how many values, reasons, missed slots and windows it holds."""
-    def encode(self, codec: int | None = None) -> tuple[int, bytes]:
+    def encode(
+        self, codec: int | None = None, *, anchor: tuple[Keyframe, int] | None = None
+    ) -> tuple[int, bytes]:
         """Return a codec and its payload: the given one, else the one that makes the fewest bytes.
 
+        Without a codec, `anchor` is a keyframe and how many sequences before this payload's own it
+        is, at most KEYFRAME_BACK_MAX; the payload begins with what it taught where that is smaller.
         Releases the GIL.
         """
+
+@final
+class Keyframe:
+    """What a self-contained payload of codec 2 taught; some hundred kilobytes."""
+
+    def __new__(cls, payload: bytes) -> Keyframe:
+        """Decode it; CodecError if it is none. Releases the GIL."""
 
 @final
 class ScanPlan:
@@ -210,14 +225,23 @@ class Journal:
     def repairs(self) -> tuple[int, int]:
         """What opening put right: torn bytes wiped, numbers lost."""
 
-def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
+def anchor_of(codec: int, payload: bytes) -> int | None:
+    """Return how many sequences before its own a payload's keyframe is; None if it needs none.
+
+    CodecError when the payload's first byte says neither.
+    """
+
+def decode(
+    codec: int, payload: bytes, keyframe: Keyframe | None = None
+) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
     """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none.
 
-    Releases the GIL.
+    An anchored payload needs its own keyframe, a self-contained one leaves it aside. Releases the
+    GIL.
     """
 
 def decode_columns(
-    codec: int, payload: bytes
+    codec: int, payload: bytes, keyframe: Keyframe | None = None
 ) -> list[tuple[int, int, int, int, list[tuple[bytes, bytes | None]]]]:
     """Decode a payload as `decode` does, each column as (values, validity) in Arrow's layout.
 

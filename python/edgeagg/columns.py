@@ -64,13 +64,16 @@ class Table:
     columns: Mapping[str, Column]
 
 
-def decode(codec: int, payload: bytes, catalogue: Catalogue) -> list[Table]:
+def decode(
+    codec: int, payload: bytes, catalogue: Catalogue, keyframe: _core.Keyframe | None = None
+) -> list[Table]:
     """Decode a payload made under `catalogue`; raise FormatError when it does not fit it.
 
+    An anchored payload (`edgeagg.content.anchor_of`) needs its keyframe.
     The cells are those that were sent: the receiver judges times and qualities of each.
     """
     try:
-        tables = _core.decode_columns(codec, payload)
+        tables = _core.decode_columns(codec, payload, keyframe)
     except _core.CodecError as error:
         raise FormatError(f"payload: {error}") from None
     found = []

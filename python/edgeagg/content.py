@@ -81,10 +81,23 @@ class Content:
         return list(dict.fromkeys({id(group): group for group in groups}.values()))
 
 
-def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
-    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it."""
+def anchor_of(codec: int, payload: bytes) -> int | None:
+    """Return how many sequences before its own a payload's keyframe is, None if it needs none."""
     try:
-        tables = _core.decode(codec, payload)
+        return _core.anchor_of(codec, payload)
+    except _core.CodecError as error:
+        raise FormatError(f"payload: {error}") from None
+
+
+def decode(
+    codec: int, payload: bytes, catalogue: Catalogue, keyframe: _core.Keyframe | None = None
+) -> Content:
+    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it.
+
+    A payload that begins with what another one taught needs that one's `keyframe`.
+    """
+    try:
+        tables = _core.decode(codec, payload, keyframe)
     except _core.CodecError as error:
         raise FormatError(f"payload: {error}") from None
     readings: list[ReadingRow] = []

@@ -7,6 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::PyKeyframe;
 use crate::codec;
 use crate::table::Column;
 
@@ -17,12 +18,15 @@ type PyTable<'py> = (u8, u32, u32, usize, Vec<PyColumn<'py>>);
 
 /// See `_core.pyi`.
 #[pyfunction]
+#[pyo3(signature = (codec, payload, keyframe=None))]
 pub(super) fn decode_columns<'py>(
     py: Python<'py>,
     codec: u8,
     payload: &[u8],
+    keyframe: Option<&Bound<'py, PyKeyframe>>,
 ) -> PyResult<Vec<PyTable<'py>>> {
-    let tables = py.detach(|| codec::decode(codec, payload))?;
+    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
+    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
     tables
         .iter()
         .map(|table| {

@@ -110,6 +110,8 @@ class PostgresStore:
                     epoch,
                     progress.through,
                 )
+                oldest = rows.oldest_keyframe(progress.through)
+                await connection.execute(postgres_queries.DROP_KEYFRAMES, gateway, epoch, oldest)
         return outcomes
 
     async def catalogue(self, schema: bytes) -> Catalogue | None:
@@ -121,6 +123,11 @@ class PostgresStore:
         """Return what is committed of this epoch."""
         async with self._connection() as connection:
             return await _progress(connection, gateway, epoch)
+
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe."""
+        found = await self._all(postgres_queries.KEYFRAME, gateway, epoch, sequence)
+        return found[0][0] if found else None
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a refused message, once however often it comes; the oldest go for it."""
@@ -315,6 +322,10 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
     for delivery in deliveries:
         await connection.executemany(postgres_queries.ADD_KEY, rows.added_key(delivery))
         await connection.executemany(postgres_queries.RETIRE_KEY, rows.retired_key(delivery))
+    keyframes = map(rows.keyframe_row, deliveries)
+    await connection.executemany(
+        "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]
+    )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
     contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
     await _insert_rows(

@@ -21,6 +21,15 @@ CREATE TABLE IF NOT EXISTS batches (
     PRIMARY KEY (gateway, epoch, sequence)
 );
 
+-- Payloads that batches to come may begin with; those too old for that go.
+CREATE TABLE IF NOT EXISTS keyframes (
+    gateway text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,
+    payload bytea NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+);
+
 CREATE TABLE IF NOT EXISTS catalogues (
     hash bytea NOT NULL,
     gateway text COLLATE "C" NOT NULL,

@@ -104,3 +104,9 @@ REVOKE_KEY = """
 UPDATE keys SET state = 'revoked', ended_ms = $3
 WHERE gateway = $1 AND public = $2 AND state <> 'revoked' RETURNING 1
 """
+
+KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence = $3"
+"""The payload of a keyframe."""
+
+DROP_KEYFRAMES = "DELETE FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence < $3"
+"""Forget the keyframes that are too old for any batch to come."""

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from edgeagg import _core
 from edgeagg.batch import BatchKind
-from edgeagg.content import GapRow, ReadingRow, WindowRow
+from edgeagg.content import GapRow, ReadingRow, WindowRow, anchor_of
 from edgeagg.errors import FormatError
 from edgeagg.model import Group, Kind, PointInfo, Quality
 from edgeagg.receiver.keys import GatewayKey, State
@@ -98,6 +99,21 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
         delivery.received_ms,
         len(delivery.data),
     )
+
+
+def keyframe_row(delivery: Delivery) -> tuple[str, int, int, bytes] | None:
+    """Return (gateway, epoch, sequence, payload) of a batch that others may begin with."""
+    batch = delivery.batch
+    if batch.kind is not BatchKind.DATA or batch.codec != _core.CODEC_CM:
+        return None
+    if anchor_of(batch.codec, batch.payload) is not None:
+        return None
+    return batch.gateway, batch.epoch, batch.sequence, batch.payload
+
+
+def oldest_keyframe(through: int) -> int:
+    """Return the first sequence that batches beyond `through` may begin with."""
+    return through + 1 - _core.KEYFRAME_BACK_MAX
 
 
 def is_lost(delivery: Delivery) -> bool:

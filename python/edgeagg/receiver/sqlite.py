@@ -71,6 +71,11 @@ class SqliteStore:
         """Return what is committed of this epoch."""
         return await self._run(lambda: self._progress(gateway, epoch))
 
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe."""
+        found = await self._all(sqlite_queries.KEYFRAME, gateway, epoch, sequence)
+        return found[0][0] if found else None
+
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a refused message, once however often it comes; the oldest go for it."""
         message = rows.kept(topic, reason, data)
@@ -217,6 +222,8 @@ class SqliteStore:
         self._connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.batch_row(delivery)
         )
+        if (keyframe := rows.keyframe_row(delivery)) is not None:
+            self._connection.execute("INSERT INTO keyframes VALUES (?, ?, ?, ?)", keyframe)
         if delivery.catalogue is not None and delivery.content is None:
             self._connection.execute(
                 "INSERT INTO catalogues (hash, gateway, received_ms, body) VALUES (?, ?, ?, ?)"
@@ -264,6 +271,10 @@ class SqliteStore:
         self._connection.execute(
             "UPDATE streams SET through = ? WHERE gateway = ? AND epoch = ?",
             (progress.through, gateway, epoch),
+        )
+        self._connection.execute(
+            "DELETE FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence < ?",
+            (gateway, epoch, rows.oldest_keyframe(progress.through)),
         )
 
     def _progress(self, gateway: str, epoch: int) -> Progress:

@@ -20,6 +20,15 @@ CREATE TABLE IF NOT EXISTS batches (
     PRIMARY KEY (gateway, epoch, sequence)
 ) WITHOUT ROWID;
 
+-- Payloads that batches to come may begin with; those too old for that go.
+CREATE TABLE IF NOT EXISTS keyframes (
+    gateway TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS catalogues (
     hash BLOB NOT NULL,
     gateway TEXT NOT NULL,

@@ -86,3 +86,6 @@ REVOKE_KEY = """
 UPDATE keys SET state = 'revoked', ended_ms = ?3
 WHERE gateway = ?1 AND public = ?2 AND state <> 'revoked' RETURNING 1
 """
+
+KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
+"""The payload of a keyframe."""

@@ -46,6 +46,10 @@ class Progress:
     through: int
     ranges: tuple[Range, ...]
 
+    def has(self, sequence: int) -> bool:
+        """Whether this sequence is known to be committed."""
+        return sequence <= self.through or any(a <= sequence <= b for a, b in self.ranges)
+
     @property
     def want(self) -> tuple[Range, ...]:
         """The gaps below the last committed sequence."""
@@ -139,6 +143,9 @@ class Store(Protocol):
 
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
+
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe that batches to come may begin with."""
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a message that was refused, for somebody to look at; the oldest go for it."""
