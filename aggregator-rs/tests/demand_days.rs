@@ -334,3 +334,44 @@ fn a_damaged_snapshot_is_an_error_and_no_panic() {
         }
     }
 }
+
+#[test]
+fn a_row_that_comes_after_its_day_was_closed_opens_none() {
+    for kind in [Totaliser, Gauge] {
+        let mut aggregator = aggregator(kind, &[(0, 0)]);
+        read(&mut aggregator, 1_400..=1_430, Some);
+        assert_eq!(days(&mut aggregator, 2 * DAY_MS).len(), 1);
+        let late = Row {
+            due_ms: DAY_MS,
+            ..row(DAY_MS - MINUTE_MS, Some(2_000))
+        };
+        aggregator.push_row(0, late).unwrap();
+        assert!(days(&mut aggregator, 9 * DAY_MS).is_empty(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_fall_before_a_long_silence_spoils_nothing_behind_it() {
+    let mut aggregator = aggregator(Totaliser, &[(0, 0)]);
+    // it falls right at the end of a period, and is not read again for hours
+    read(&mut aggregator, 0..=14, |minute| Some(100 + minute));
+    read(&mut aggregator, 15..=15, |_| Some(5));
+    read(&mut aggregator, 300..=330, Some);
+    // from 300 to 315 and from 315 to 330
+    assert_eq!(days(&mut aggregator, 9 * DAY_MS)[0][7], Some(2));
+}
+
+#[test]
+fn two_readings_of_one_moment_leave_its_total_to_the_next_step() {
+    let mut aggregator = aggregator(Totaliser, &[(0, 0)]);
+    // 20 minutes of silence end at 60, where the meter is read twice
+    read(&mut aggregator, 30..=40, Some);
+    read(&mut aggregator, 60..=60, Some);
+    let twice = Row {
+        due_ms: 60 * MINUTE_MS + 1,
+        ..row(60 * MINUTE_MS, Some(60))
+    };
+    aggregator.push_row(0, twice).unwrap();
+    read(&mut aggregator, 61..=75, Some);
+    assert_eq!(days(&mut aggregator, 9 * DAY_MS)[0][7], Some(1));
+}
