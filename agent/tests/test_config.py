@@ -337,7 +337,7 @@ def test_a_catalogue_too_long_for_one_message_is_refused_before_the_start(tmp_pa
         f'[[bus]]\nname = "b{bus}"\ntcp = "127.0.0.{bus}"\n'
         + "".join(
             f'[[bus.meter]]\nname = "m{bus}-{unit}"\nunit = {unit}\nperiod = "60s"\n{meter}'
-            for unit in range(1, 121)
+            for unit in range(1, 141)
         )
         for bus in range(1, 4)
     )
