@@ -257,7 +257,6 @@ async def test_times_are_in_the_sites_own_zone(
 ) -> None:
     local = LocalTime("Europe/Berlin", ((0, 7_200_000),))
     url = await judged(tmp_path, dataclasses.replace(SITE, local_time=local))
-    import asyncio
 
     assert await asyncio.to_thread(main, ["audits", "--store", url]) == 0
     assert "2026-06-30T18:11:00+02:00 hall" in capsys.readouterr().out
