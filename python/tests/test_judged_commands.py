@@ -260,3 +260,11 @@ async def test_times_are_in_the_sites_own_zone(
 
     assert await asyncio.to_thread(main, ["audits", "--store", url]) == 0
     assert "2026-06-30T18:11:00+02:00 hall" in capsys.readouterr().out
+
+
+async def test_a_site_with_days_only_is_told_to_name_shorter_windows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = await judged(tmp_path, dataclasses.replace(SITE, window_lengths_ms=(DAY_MS,)))
+    assert await asyncio.to_thread(main, ["energy", "--store", url, "--meter", "hall"]) == 1
+    assert "sends no windows of an hour or less" in capsys.readouterr().err

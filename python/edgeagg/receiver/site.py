@@ -32,6 +32,7 @@ from edgeagg.tariff import Tariff, energy_by_rate
 from edgeagg.tree import Overlap, Tree, VirtualMeter, grow
 
 QUARTER_MS = 900_000
+_HOUR_MS = 3_600_000
 WINDOWS_MAX = 40_000
 """More than the quarters of a year."""
 
@@ -205,8 +206,12 @@ async def _tree(
     if not catalogues or not catalogues[-1].window_lengths_ms:
         raise StoreError(f"no catalogue with windows has come from {gateway} yet")
     newest = catalogues[-1]
+    # longer ones follow the calendar: they begin at no multiple of their length
+    lengths = [length_ms for length_ms in newest.window_lengths_ms if length_ms <= _HOUR_MS]
+    if not lengths:
+        raise StoreError(f"{gateway} sends no windows of an hour or less; its site file names them")
     own = [meter for meter in virtual if meter.gateway == gateway]
-    return newest.site, newest.window_lengths_ms, grow(newest.meters, own, file)
+    return newest.site, lengths, grow(newest.meters, own, file)
 
 
 async def _bounds(
