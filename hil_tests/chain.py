@@ -14,6 +14,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from edgeagg import keyfile
+from edgeagg.seal import key_text
 from hil_tests.services.broker import Broker, start_broker
 from hil_tests.services.process import Child, free_port, tied_to_parent
 
@@ -69,12 +71,14 @@ class Chain:
         self.status_file = directory / "status.json"
         self._wiring = wiring or Wiring()
         self.broker_port = self._wiring.broker_port or free_port()
+        key_file = directory / "platform.key"
         values = {
             "DIRECTORY": str(directory),
             "BROKER_PORT": str(self.broker_port),
             "ROOF_PORT": str(free_port()),
             "SERVER_PORT": str(free_port()),
             "START_MS": str(start_ms),
+            "PLATFORM_KEY": key_text(keyfile.load_or_make(key_file).public),
             "DAY_MINUTES": f"{day_minutes:g}",
             "DAY_SPEED": f"{DAY_MS / 60_000 / day_minutes:g}",
         }
@@ -93,9 +97,9 @@ class Chain:
         self.broker: Broker | None = None
         self.meters = self._child("meters", ["hil_tests.sim", "run", str(directory / "sim.toml")])
         broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
-        self.receiver = self._child(
-            "receiver", ["edgeagg", "receive", "--broker", broker_url, "--store", self.store]
-        )
+        receive = ["edgeagg", "receive", "--broker", broker_url, "--store", self.store]
+        receive += ["--admit", "first-use", "--key-file", str(key_file)]
+        self.receiver = self._child("receiver", receive)
         clock_file = self._wiring.agent_clock
         clock = [] if clock_file is None else ["hil_tests.shifted", str(clock_file)]
         self.agent = self._child("agent", [*clock, "edgeagg_agent", "run", str(self.site_file)])

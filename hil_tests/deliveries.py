@@ -96,7 +96,7 @@ def deliver(batch: Batch, catalogue: Catalogue = CATALOGUE) -> Delivery:
     received_ms = EPOCH + 1_000 * batch.sequence
     digest = hashlib.sha256(data).digest()
     own = None if batch.kind is BatchKind.LOST else catalogue
-    return Delivery(batch, digest, len(data), received_ms, own, rows)
+    return Delivery(batch, data, digest, received_ms, own, rows)
 
 
 def catalogue_of(gateway: str = GATEWAY, *, epoch: int = EPOCH, sequence: int = 1) -> Delivery:

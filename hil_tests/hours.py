@@ -13,6 +13,7 @@ from pathlib import Path
 from edgeagg import topics
 from edgeagg.errors import FrameError, LinkError
 from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.store import open_store
 from edgeagg_agent.app import make_reader
 from edgeagg_agent.bus import Answer, BusStats, LineSettings
@@ -146,7 +147,7 @@ async def _deliver(batches: Sequence[bytes], url: str) -> None:
     store = await open_store(url)
     try:
         messages = [Message(topics.batch(GATEWAY), data) for data in batches]
-        await Inbox(store).take(messages, START_MS)
+        await Inbox(store, Admission.ANYBODY).take(messages, START_MS)
     finally:
         await store.close()
 

@@ -14,7 +14,7 @@ import pytest
 
 from edgeagg import content
 from edgeagg.balance import Energy
-from edgeagg.batch import MESSAGE_BYTES_MAX, Batch, BatchKind
+from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
 from edgeagg.model import Group, Kind, PointInfo, Quality
 from edgeagg.receiver import sqlite_queries
@@ -30,6 +30,7 @@ from edgeagg.receiver.store import (
     StreamStatus,
     open_store,
 )
+from edgeagg.seal import MESSAGE_BYTES_MAX
 from hil_tests.deliveries import (
     CATALOGUE,
     ENERGY,
@@ -162,7 +163,7 @@ async def test_a_committed_batch_is_counted_slot_by_slot(store: Store) -> None:
     ]
     assert await store.window_count(GATEWAY) == 4
     (status,) = await store.streams()
-    total_bytes = data.bytes_count + catalogue_of().bytes_count
+    total_bytes = len(data.data) + len(catalogue_of().data)
     assert status == StreamStatus(GATEWAY, EPOCH, 2, 2, 0, 2, total_bytes)
 
 

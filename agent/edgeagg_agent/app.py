@@ -11,8 +11,9 @@ import logging
 import signal
 from collections.abc import Coroutine, Sequence
 
+from edgeagg import keyfile
 from edgeagg._core import CUT_CELLS_MAX
-from edgeagg_agent import health
+from edgeagg_agent import health, identity
 from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
@@ -44,8 +45,16 @@ class Agent:
         self._site, self._clock = site, clock
         self._started_ms = clock.now_ms()
         self._outbox = Outbox(
-            site.state_directory, now_ms=self._started_ms, bytes_max=site.state_bytes_max
+            site.state_directory,
+            now_ms=self._started_ms,
+            bytes_max=site.state_bytes_max,
+            signer=keyfile.load_or_make(site.key_file),
         )
+        following = identity.following(site.key_file)
+        if following is not None and self._outbox.announces(following.public):
+            # a former start got as far as that
+            identity.adopt(site.key_file)
+            self._outbox.signer, following = following, None
         self._recorder = Recorder(
             site.state_directory,
             self._outbox,
@@ -53,6 +62,9 @@ class Agent:
             site.catalogue(),
             now_ms=self._started_ms,
         )
+        if following is not None:
+            self._recorder.follow_key(following, self._started_ms)
+            identity.adopt(site.key_file)
         self._uplinks = [
             Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
             for to in site.destinations

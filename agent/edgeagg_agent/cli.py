@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeagg import __version__
+from edgeagg import __version__, keyfile
 from edgeagg.errors import ConfigError, EdgeaggError, LinkError
 from edgeagg.model import Quality
-from edgeagg_agent import app, profile
+from edgeagg.seal import key_id, key_text
+from edgeagg_agent import app, identity, profile
 from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
@@ -38,6 +39,7 @@ _EXAMPLES = """examples:
   edgeagg-agent read site.toml --meter incomer --json
   edgeagg-agent run /etc/edgeagg/site.toml            poll and deliver until stopped
   edgeagg-agent status /etc/edgeagg/site.toml         what the running agent is doing
+  edgeagg-agent key /etc/edgeagg/site.toml            the key that the platform must know this gateway by
   edgeagg-agent profiles                              the meter models that are known
 """  # noqa: E501 - lines of a terminal
 
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan, "show what each bus has time for, and what would give it more"),
         ("read", _read, "read every meter once"),
         ("status", _status, "show what the running agent is doing"),
+        ("key", _key, "show the gateway's public key, or make it a new one"),
     ):
         sub = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         sub.add_argument(
@@ -91,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         if name != "run":
             sub.add_argument("--json", action="store_true", help="print JSON")
+        if name == "key":
+            sub.add_argument(
+                "--renew", action="store_true", help="make the key that follows at the next start"
+            )
         if name == "read":
             sub.add_argument("--meter", help="only this meter")
     sub = commands.add_parser("profiles", help="list the meter models that are known")
@@ -205,6 +212,25 @@ def _status(options: argparse.Namespace) -> int:
         print(text)
         return 0
     _print_status(json.loads(text), SystemClock().now_ms())
+    return 0
+
+
+def _key(options: argparse.Namespace) -> int:
+    site = load_site(options.site)
+    signer = keyfile.load_or_make(site.key_file)
+    following = (
+        identity.renew(site.key_file) if options.renew else identity.following(site.key_file)
+    )
+    text = key_text(signer.public)
+    if options.json:
+        then = None if following is None else key_text(following.public)
+        print(json.dumps({"gateway": site.gateway, "key": text, "next": then}, indent=1))
+        return 0
+    print(f"{site.gateway}  {key_id(signer.public).hex()}  {text}")
+    print(f"on the platform: edgeagg gateways --store … add {site.gateway} {text}")
+    if following is not None:
+        named = key_id(following.public).hex()
+        print(f"{named} follows when the agent starts again; the platform learns it by itself")
     return 0
 
 

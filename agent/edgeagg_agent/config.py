@@ -15,10 +15,11 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgeagg.batch import MESSAGE_BYTES_MAX, check_gateway
+from edgeagg.batch import check_gateway
 from edgeagg.errors import ConfigError, FormatError
 from edgeagg.localtime import offsets
 from edgeagg.model import LocalTime
+from edgeagg.seal import MESSAGE_BYTES_MAX, parse_key
 from edgeagg.tomltable import Table, hint
 from edgeagg_agent import metrics
 from edgeagg_agent.budget_report import check_load
@@ -55,7 +56,7 @@ def load_site(file: Path) -> Site:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
-    site = top.table("site", "gateway name profiles time_zone")
+    site = top.table("site", "gateway name profiles key_file time_zone")
     state = top.table("state", "directory bytes_max")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
@@ -83,6 +84,7 @@ def load_site(file: Path) -> Site:
         name=read_plain(site, "name"),
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
+        key_file=Path(site.text("key_file", (), str(Path(state.text("directory")) / "device.key"))),
         status_file=Path(status.text("file")) if status.has("file") else None,
         metrics_address=_address(status, "metrics", 9469) if status.has("metrics") else None,
         window_lengths_ms=_lengths(top.table("windows", "lengths", {})),
@@ -95,7 +97,7 @@ def load_site(file: Path) -> Site:
     return found
 
 
-_DESTINATION_KEYS = "name broker username password_file ca_file"
+_DESTINATION_KEYS = "name broker username password_file ca_file platform_keys"
 
 
 def _gateway(table: Table) -> str:
@@ -195,7 +197,17 @@ def _destination(table: Table) -> Destination:
         username=table.text("username") if table.has("username") else "",
         password_file=table.text("password_file") if table.has("password_file") else "",
         ca_file=table.text("ca_file") if table.has("ca_file") else "",
+        platform_keys=_platform_keys(table),
     )
+
+
+def _platform_keys(table: Table) -> tuple[bytes, ...]:
+    try:
+        return tuple(map(parse_key, table.texts("platform_keys", ())))
+    except ValueError as error:
+        raise table.error(
+            "platform_keys", str(error), "keys as `edgeagg receive` prints its own"
+        ) from None
 
 
 def _address(table: Table, key: str, port_default: int) -> tuple[str, int]:

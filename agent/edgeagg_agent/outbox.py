@@ -18,6 +18,7 @@ from typing import IO
 from edgeagg._core import Journal
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
+from edgeagg.seal import Signer
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
@@ -29,8 +30,14 @@ _SLOT_BYTES = 64
 class Outbox:
     """All batches that are kept, delivered or not."""
 
-    def __init__(self, directory: Path, *, now_ms: int, bytes_max: int) -> None:
-        """Open or create `directory`; raise StoreError when it is in use or cannot be."""
+    def __init__(
+        self, directory: Path, *, now_ms: int, bytes_max: int, signer: Signer | None = None
+    ) -> None:
+        """Open or create `directory`; raise StoreError when it is in use or cannot be.
+
+        `signer` vouches for what the gateway says from now on; without one nobody does.
+        """
+        self.signer = signer
         self._directory = directory
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
@@ -75,7 +82,7 @@ class Outbox:
         if record is not None:
             return record[1][_PREFIX.size :]
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
-        return lost.to_bytes()
+        return lost.to_bytes(self.signer)
 
     def parts_of(self, cut: int, cut_at_ms: int) -> int:
         """Count the batches at the end of the journal that are parts of this cut."""
@@ -88,6 +95,14 @@ class Outbox:
                 break
             parts += 1
         return parts
+
+    def announces(self, public: bytes) -> bool:
+        """Tell whether the last batch names this key as the gateway's next."""
+        record = self._journal.read(self.head) if self.head else None
+        if record is None:
+            return False
+        batch = Batch.from_bytes(record[1][_PREFIX.size :])
+        return batch.kind is BatchKind.KEY and batch.payload.startswith(public)
 
     def trim(self, delivered: int) -> None:
         """Keep to the size limit: delivered batches go first, then the oldest.

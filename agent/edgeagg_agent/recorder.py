@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
-from edgeagg.batch import Batch, BatchKind
+from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
 from edgeagg.model import Catalogue, Kind, PointInfo, Quality
+from edgeagg.seal import Signer
 from edgeagg_agent.outbox import Outbox
 
 _SEGMENT_BYTES = 1 << 20
@@ -147,6 +148,28 @@ class Recorder:
                 await asyncio.to_thread(self._deliver, parts, now_ms, snapshot)
             return len(parts)
 
+    def follow_key(self, following: Signer, now_ms: int) -> None:
+        """Announce the gateway's next key, which then vouches for what comes behind. Blocks.
+
+        Nothing may be pending: this is called before the first slot is recorded.
+        """
+        former = self._outbox.signer
+        if former is None:
+            raise ValueError("a key follows another")
+        announcement = Batch(
+            self._gateway,
+            self._outbox.epoch,
+            self._outbox.head + 1,
+            BatchKind.KEY,
+            bytes(SCHEMA_BYTES),
+            now_ms,
+            0,
+            NewKey.make(following, self._gateway, former.public).to_bytes(),
+        )
+        self._write([(_CUT, _CUT_AT.pack(now_ms))])
+        self._keep([announcement.to_bytes(former)], self._aggregator.snapshot())
+        self._outbox.signer = following
+
     def _write(self, staged: Sequence[tuple[int, bytes]]) -> None:
         """Append and commit."""
         for kind, payload in staged:
@@ -192,7 +215,7 @@ class Recorder:
             now_ms,
             codec,
             payload,
-        ).to_bytes()
+        ).to_bytes(self._outbox.signer)
         self.counters.batches += 1
         self.counters.batch_bytes += len(message)
         return message
@@ -283,7 +306,7 @@ class Recorder:
             self._catalogue.to_bytes(),
         )
         self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._keep([announcement.to_bytes()], self._aggregator.snapshot())
+        self._keep([announcement.to_bytes(self._outbox.signer)], self._aggregator.snapshot())
 
 
 def _aggregator(catalogue: Catalogue) -> Aggregator:

@@ -150,6 +150,8 @@ class Destination:
     username: str
     password_file: str
     ca_file: str
+    platform_keys: tuple[bytes, ...] = ()
+    """Whose receipts are believed; where there is none, anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,8 @@ class Site:
     name: str
     state_directory: Path
     state_bytes_max: int
+    key_file: Path
+    """The gateway's secret key, made at the first start."""
     status_file: Path | None
     metrics_address: tuple[str, int] | None
     window_lengths_ms: tuple[int, ...]

@@ -19,6 +19,7 @@ import aiomqtt
 from edgeagg import topics
 from edgeagg.batch import Hello, Range, Receipt
 from edgeagg.errors import FormatError
+from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.outbox import Cursor, Outbox
 from edgeagg_agent.site import Destination
@@ -163,10 +164,14 @@ class Uplink:
             tasks.create_task(self._publish(client), name=f"publish[{self.name}]")
 
     async def _publish(self, client: aiomqtt.Client) -> None:
-        hello = Hello(self._gateway, self._outbox.epoch, self._outbox.head)
-        await client.publish(topics.hello(self._gateway), hello.to_bytes(), qos=1)
+        resent_count = -1
         while True:
-            for sequence in self.sender.due(self._outbox.head, self._clock.now_ms()):
+            due = self.sender.due(self._outbox.head, self._clock.now_ms())
+            if resent_count != self.sender.resent_count:
+                # on connecting, and when a receiver may have started behind the last hello
+                await client.publish(topics.hello(self._gateway), self._hello(), qos=1)
+                resent_count = self.sender.resent_count
+            for sequence in due:
                 message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
                 await client.publish(topics.batch(self._gateway), message, qos=1)
             self._news.clear()
@@ -175,14 +180,25 @@ class Uplink:
                 async with asyncio.timeout(_QUIET_S):
                     await self._news.wait()
 
+    def _hello(self) -> bytes:
+        signer = self._outbox.signer
+        public = signer.public if signer else b""
+        return Hello(self._gateway, self._outbox.epoch, self._outbox.head, public).to_bytes(signer)
+
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             try:
-                receipt = Receipt.from_bytes(bytes(message.payload))
+                receipt = self._receipt(bytes(message.payload))
             except FormatError as error:
                 _log.warning("%s: not a receipt: %s", self.name, error)
                 continue
             self._take(receipt)
+
+    def _receipt(self, data: bytes) -> Receipt:
+        keys = self._destination.platform_keys
+        if keys and signed_by(data, Domain.RECEIPT, keys) is None:
+            raise FormatError("signed by none of the platform_keys")
+        return Receipt.from_bytes(data)
 
     def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:

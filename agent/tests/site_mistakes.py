@@ -285,6 +285,11 @@ MISTAKES = {
         "destination[platform].password_file",
         ["cannot read", "/secret", "a file the agent may read"],
     ),
+    "a platform key that is none": (
+        [('1883"', '1883"\nplatform_keys = ["ed25519:AAAA"]')],
+        "destination[platform].platform_keys",
+        ["32 bytes", "keys as `edgeagg receive` prints its own"],
+    ),
     "a broker without a scheme": (
         [('"mqtt://127.0.0.1:1883"', '"127.0.0.1:1883"')],
         "destination[platform].broker",

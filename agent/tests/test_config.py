@@ -9,8 +9,10 @@ import pytest
 from agent.tests.fakes import SITE, write_site
 from agent.tests.mixed_site import FEEDER, HEAT, MIXED, MIXED_MISTAKES, WATER, write_mixed
 from agent.tests.site_mistakes import MISTAKES
+from edgeagg import keyfile
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue, Demand, Group, LocalTime, MeterInfo
+from edgeagg.seal import key_text
 from edgeagg_agent.asking import Address
 from edgeagg_agent.budget import SHARE_MAX, budget
 from edgeagg_agent.bus import LineSettings
@@ -284,6 +286,7 @@ def test_window_lengths_are_sorted_and_each_taken_once(tmp_path):
 def test_the_site_of_the_demo_loads(tmp_path):
     text = (CHECKOUT / "hil_tests/plant/site.toml").read_text("utf-8")
     places = {"DIRECTORY": str(tmp_path), "BROKER_PORT": "1883", "ROOF_PORT": "5020"}
+    places["PLATFORM_KEY"] = key_text(keyfile.make(tmp_path / "platform.key").public)
     file = tmp_path / "site.toml"
     file.write_text(string.Template(text).substitute(places), "utf-8")
     site = load_site(file)

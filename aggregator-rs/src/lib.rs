@@ -14,6 +14,7 @@ pub mod moments;
 pub mod quantile;
 pub mod reading;
 pub mod rounding;
+pub mod signature;
 pub mod table;
 pub mod totaliser;
 pub mod varint;

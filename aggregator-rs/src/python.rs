@@ -2,6 +2,7 @@
 //! exceptions in one place.
 
 mod journal;
+mod signature;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -360,7 +361,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Cut",
             "Journal",
             "ScanPlan",
+            "SecretKey",
             "decode",
+            "verify",
         ],
     )?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
@@ -374,5 +377,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
     module.add_class::<PyScanPlan>()?;
+    module.add_class::<signature::PySecretKey>()?;
+    module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }

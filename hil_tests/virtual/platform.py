@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable
 
 from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 
 _GROUP_MAX = 64
@@ -20,7 +21,7 @@ class Platform:
     """One life of the receiver."""
 
     def __init__(self, store: SqliteStore, now_ms: Callable[[], int]) -> None:
-        self.inbox = Inbox(store)
+        self.inbox = Inbox(store, Admission.ANYBODY)
         self._store, self._now_ms = store, now_ms
         self._waiting: asyncio.Queue[Message] = asyncio.Queue()
 

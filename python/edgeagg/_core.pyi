@@ -16,7 +16,9 @@ __all__ = [
     "Cut",
     "Journal",
     "ScanPlan",
+    "SecretKey",
     "decode",
+    "verify",
 ]
 
 VERSION: Final[str]
@@ -186,3 +188,18 @@ class Journal:
 
 def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
     """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none."""
+
+@final
+class SecretKey:
+    """The secret half of an Ed25519 key (RFC 8032); never shown, wiped when it goes."""
+
+    def __new__(cls, seed: bytes) -> SecretKey:
+        """Make the key of 32 secret random bytes."""
+    @property
+    def public(self) -> bytes:
+        """The public half, 32 bytes."""
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature, 64 bytes; the same message always has the same."""
+
+def verify(public: bytes, message: bytes, signature: bytes) -> bool:
+    """Tell whether a signature is that of a message; ValueError for what is no public key."""

@@ -1,30 +1,22 @@
 """The messages between gateway and platform, byte for byte as in docs/batch-format.md.
 
 Pure: bytes in, values out. Everything is checked before it is believed: size, shape, seal, ranges.
+Whose signature a message bears is `edgeagg.seal`'s matter.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-import zlib
 from dataclasses import dataclass
-from typing import Any
-
-import msgpack
 
 from edgeagg.errors import FormatError
-from edgeagg.model import unpack_bounded
+from edgeagg.seal import PUBLIC_BYTES, Domain, Signer, is_signed, sealed, unsealed
 
-MESSAGE_BYTES_MAX = 256 * 1024
 RANGES_MAX = 64
 SCHEMA_BYTES = 16
 
-_VERSION = 1
-_SUITE_CRC32 = 0  # 1 and 2 are reserved for Ed25519 and SM2
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
-_SEAL_BYTES = 4
-_SEAL_HEAD_BYTES = 2  # msgpack's bin 8 head
 _CODEC_MAX = 255
 _NUMBER_MAX = 2**63 - 1  # so that every database can hold it
 
@@ -38,6 +30,7 @@ class BatchKind(enum.IntEnum):
     CATALOGUE = 0
     DATA = 1
     LOST = 2  # the gateway no longer has what this sequence carried
+    KEY = 4  # the gateway's next key; sealed by the one that it follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +57,9 @@ class Batch:
         if len(self.schema) != SCHEMA_BYTES:
             raise FormatError(f"a schema hash of {len(self.schema)} bytes, not {SCHEMA_BYTES}")
 
-    def to_bytes(self) -> bytes:
-        """Encode; the same batch always gives the same bytes."""
-        return _seal(
+    def to_bytes(self, signer: Signer | None = None) -> bytes:
+        """Encode; the same batch under the same key always gives the same bytes."""
+        return sealed(
             [
                 self.gateway,
                 self.epoch,
@@ -76,13 +69,15 @@ class Batch:
                 self.cut_at_ms,
                 self.codec,
                 self.payload,
-            ]
+            ],
+            Domain.BATCH,
+            signer,
         )
 
     @staticmethod
     def from_bytes(data: bytes) -> Batch:
-        """Decode and check; raise FormatError on anything else."""
-        gateway, epoch, sequence, kind, schema, cut_at_ms, codec, payload = _unseal(data, 8)
+        """Decode and check all but a signature; raise FormatError on anything else."""
+        gateway, epoch, sequence, kind, schema, cut_at_ms, codec, payload = unsealed(data, 8)
         if not isinstance(schema, bytes) or not isinstance(payload, bytes):
             raise FormatError("schema and payload must be binary")
         if type(kind) is not int or kind not in tuple(BatchKind):
@@ -109,9 +104,9 @@ class Receipt:
         for name in ("epoch", "through", "server_ms"):
             _check_number(name, getattr(self, name))
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, signer: Signer | None = None) -> bytes:
         """Encode."""
-        return _seal(
+        return sealed(
             [
                 self.gateway,
                 self.epoch,
@@ -119,37 +114,74 @@ class Receipt:
                 [list(r) for r in self.ranges[:RANGES_MAX]],
                 [list(r) for r in self.want[:RANGES_MAX]],
                 self.server_ms,
-            ]
+            ],
+            Domain.RECEIPT,
+            signer,
         )
 
     @staticmethod
     def from_bytes(data: bytes) -> Receipt:
-        """Decode and check; raise FormatError on anything else."""
-        gateway, epoch, through, ranges, want, server_ms = _unseal(data, 6)
+        """Decode and check all but a signature; raise FormatError on anything else."""
+        gateway, epoch, through, ranges, want, server_ms = unsealed(data, 6)
         return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), server_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A gateway asks for its receipt; `head` is the last sequence it has cut."""
+    """A gateway asks for its receipt; `head` is the last sequence it has cut.
+
+    `public` is the key that it signs with, empty where it does not: a platform that does not know
+    the gateway yet can take it from here.
+    """
 
     gateway: str
     epoch: int
     head: int
+    public: bytes = b""
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
         for name in ("epoch", "head"):
             _check_number(name, getattr(self, name))
+        if not isinstance(self.public, bytes) or len(self.public) not in {0, PUBLIC_BYTES}:
+            raise FormatError(f"a public key has {PUBLIC_BYTES} bytes")
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, signer: Signer | None = None) -> bytes:
         """Encode."""
-        return _seal([self.gateway, self.epoch, self.head])
+        return sealed([self.gateway, self.epoch, self.head, self.public], Domain.HELLO, signer)
 
     @staticmethod
     def from_bytes(data: bytes) -> Hello:
-        """Decode and check; raise FormatError on anything else."""
-        return Hello(*_unseal(data, 3))
+        """Decode and check all but a signature; raise FormatError on anything else."""
+        return Hello(*unsealed(data, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A gateway's next key, and the proof that the gateway has its secret half.
+
+    The payload of a batch of kind KEY, which the former key seals.
+    """
+
+    public: bytes
+    proof: bytes
+
+    @staticmethod
+    def make(signer: Signer, gateway: str, former: bytes) -> NewKey:
+        """Let the next key sign what it is for and whom it follows."""
+        return NewKey(signer.public, signer.sign(Domain.NEW_KEY, gateway.encode() + former))
+
+    def to_bytes(self) -> bytes:
+        """Encode: 32 bytes of key, 64 of signature."""
+        return self.public + self.proof
+
+    @staticmethod
+    def from_bytes(data: bytes, gateway: str, former: bytes) -> NewKey:
+        """Decode and check against the key that sealed the batch; raise FormatError."""
+        key = NewKey(data[:PUBLIC_BYTES], data[PUBLIC_BYTES:])
+        if not is_signed(key.public, Domain.NEW_KEY, gateway.encode() + former, key.proof):
+            raise FormatError("a new key without the proof that the gateway has it")
+        return key
 
 
 def check_gateway(name: object) -> str:
@@ -159,39 +191,6 @@ def check_gateway(name: object) -> str:
             f"{name!r} cannot name a gateway: 1 to 32 of a-z, 0-9 and -, no - at either end"
         )
     return name
-
-
-def _seal(fields: list[Any]) -> bytes:
-    """Pack version, suite, fields and the CRC-32 of all bytes before the seal."""
-    packer = msgpack.Packer()
-    body = packer.pack_array_header(len(fields) + 3) + b"".join(
-        packer.pack(item) for item in (_VERSION, _SUITE_CRC32, *fields)
-    )
-    message: bytes = body + packer.pack(zlib.crc32(body).to_bytes(_SEAL_BYTES, "little"))
-    if len(message) > MESSAGE_BYTES_MAX:
-        raise FormatError(f"a message of {len(message)} bytes; at most {MESSAGE_BYTES_MAX}")
-    return message
-
-
-def _unseal(data: bytes, count: int) -> list[Any]:
-    if len(data) > MESSAGE_BYTES_MAX:
-        raise FormatError(f"a message of {len(data)} bytes; at most {MESSAGE_BYTES_MAX}")
-    seal = zlib.crc32(data[: -_SEAL_BYTES - _SEAL_HEAD_BYTES]).to_bytes(_SEAL_BYTES, "little")
-    if data[-_SEAL_BYTES:] != seal:
-        raise FormatError("the seal does not match: damaged or cut short")
-    items = unpack_bounded(data)
-    if not isinstance(items, list) or len(items) < 2:
-        raise FormatError("not a message: an array is expected")
-    version, suite, *fields = items
-    if type(version) is not int or version != _VERSION:
-        raise FormatError(f"format version {version!r}; this edgeagg reads version {_VERSION}")
-    if type(suite) is not int or suite != _SUITE_CRC32:
-        raise FormatError(f"seal suite {suite!r} is unknown to this version")
-    if len(fields) != count + 1:
-        raise FormatError(f"{len(items)} fields, {count + 3} expected")
-    if fields[-1] != seal:
-        raise FormatError("the last field is not the seal")
-    return fields[:-1]
 
 
 def _check_number(name: str, value: object) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from edgeagg import __version__, cli_judged, report, report_judged, tariff
+from edgeagg import __version__, cli_judged, cli_receive, report, report_judged, tariff
 from edgeagg.cli_common import (
     TIME,
     asked_range,
@@ -32,7 +30,6 @@ from edgeagg.cli_common import (
 from edgeagg.errors import ConfigError, EdgeaggError, FormatError, StoreError
 from edgeagg.receiver.audit import audit
 from edgeagg.receiver.energies import DIRECTIONS
-from edgeagg.receiver.inbox import Inbox
 from edgeagg.receiver.registers import Beside, Shown
 from edgeagg.receiver.site import balance_site, meter_days
 from edgeagg.receiver.store import open_store
@@ -40,6 +37,7 @@ from edgeagg.receiver.store import open_store
 _EXAMPLES = """examples:
   edgeagg receive --broker mqtt://127.0.0.1:1883 --store sqlite:////var/lib/edgeagg/platform.db
   edgeagg receive --broker mqtts://mq.example:8883 --store postgresql://edgeagg@db/energy
+  edgeagg gateways --store sqlite:///platform.db         whose batches are let in
   edgeagg audit --store sqlite:///platform.db            is anything missing, does the tree balance?
   edgeagg audit --store sqlite:///platform.db --gateway qp-0001 --json
   edgeagg balance --store sqlite:///platform.db          where does energy go that nobody meters?
@@ -97,12 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgeagg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    receive = commands.add_parser("receive", help="take batches in and answer with receipts")
-    receive.add_argument("--broker", required=True, help="mqtt://HOST:PORT or mqtts://HOST:PORT")
-    receive.add_argument("--username", default="", help="for the broker")
-    receive.add_argument("--password-file", default="", help="file with the broker's password")
-    receive.add_argument("--ca-file", default="", help="certificate authority of the broker (PEM)")
-    receive.set_defaults(command=_receive)
+    cli_receive.add_commands(commands)
     look = commands.add_parser("audit", help="show what is there and what is missing")
     look.set_defaults(command=_audit)
     weigh = commands.add_parser(
@@ -131,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     known = commands.add_parser("tariffs", help="list the tariffs that are known")
     known.set_defaults(command=_tariffs)
     bridged, peak = cli_judged.add_commands(commands)
-    for command in (receive, look, weigh, energy, shown, bridged, peak):
+    for command in (look, weigh, energy, shown, bridged, peak):
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
@@ -153,35 +146,6 @@ def _add_range(command: argparse.ArgumentParser) -> None:
         "--zone", default="Asia/Shanghai", help="of days, unless a tariff has its own (%(default)s)"
     )
     command.add_argument("--virtual", type=Path, help="file of virtual meters, sums of others")
-
-
-async def _receive(options: argparse.Namespace) -> int:
-    # the client is needed here only; an audit runs without it
-    from edgeagg.receiver.mqtt import Broker, receive  # noqa: PLC0415
-
-    url = urlsplit(options.broker)
-    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
-        raise ConfigError("--broker", "url", repr(options.broker), "mqtt://HOST:PORT or mqtts://…")
-    tls = url.scheme == "mqtts"
-    broker = Broker(
-        url.hostname,
-        url.port or (8883 if tls else 1883),
-        tls=tls,
-        username=options.username,
-        password_file=options.password_file,
-        ca_file=options.ca_file,
-    )
-    store = await open_store(options.store)
-    task = asyncio.create_task(receive(Inbox(store), broker), name="receive")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return 0
-    finally:
-        await store.close()
-    return 0
 
 
 async def _audit(options: argparse.Namespace) -> int:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeagg.batch import (
-    MESSAGE_BYTES_MAX,
     RANGES_MAX,
     SCHEMA_BYTES,
     Batch,
@@ -22,6 +21,7 @@ from edgeagg.batch import (
     check_gateway,
 )
 from edgeagg.errors import FormatError
+from edgeagg.seal import MESSAGE_BYTES_MAX
 
 Message = Batch | Receipt | Hello
 
@@ -73,13 +73,14 @@ RECEIPT_BYTES = bytes.fromhex(
 
 HELLO = Hello(gateway="qp-0001", epoch=1_790_000_000_000, head=7)
 HELLO_BYTES = bytes.fromhex(
-    "96"  # array of 6
+    "97"  # array of 7
     "01"  # format version
     "00"  # seal suite: CRC-32
     "a7 71 70 2d 30 30 30 31"  # gateway, text of 7: qp-0001
     "cf 00 00 01 a0 c4 50 6c 00"  # epoch
     "07"  # head
-    "c4 04 41 78 39 9e"  # CRC-32
+    "c4 00"  # no key
+    "c4 04 12 f3 80 c2"  # CRC-32
 )
 
 GOLDEN = pytest.mark.parametrize(
@@ -114,7 +115,13 @@ RECEIPTS = st.builds(
     want=RANGES,
     server_ms=NUMBERS,
 )
-HELLOS = st.builds(Hello, gateway=GATEWAYS, epoch=NUMBERS, head=NUMBERS)
+HELLOS = st.builds(
+    Hello,
+    gateway=GATEWAYS,
+    epoch=NUMBERS,
+    head=NUMBERS,
+    public=st.one_of(st.just(b""), st.binary(min_size=32, max_size=32)),
+)
 PARSERS: tuple[Callable[[bytes], Message], ...] = (
     Batch.from_bytes,
     Receipt.from_bytes,
@@ -166,8 +173,8 @@ def test_no_flipped_bit_goes_unseen(message: Message, data: bytes) -> None:
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
-        # only the seal's own two-byte head is not under the seal
-        in_head = len(data) - 6 <= bit // 8 < len(data) - 4
+        # what says how the seal is made, at the start and before the end, is read before the seal
+        in_head = bit // 8 < 3 or len(data) - 6 <= bit // 8 < len(data) - 4
         with pytest.raises(FormatError, match="." if in_head else "seal does not match"):
             type(message).from_bytes(bytes(damaged))
 
@@ -219,7 +226,7 @@ def test_an_epoch_that_no_database_can_hold_is_refused(epoch: int) -> None:
     with pytest.raises(FormatError, match="epoch"):
         Batch.from_bytes(sealed(*fields))
     with pytest.raises(FormatError, match="epoch"):
-        Hello.from_bytes(sealed("qp-0001", epoch, 7))
+        Hello.from_bytes(sealed("qp-0001", epoch, 7, b""))
 
 
 def test_a_codec_number_is_one_byte() -> None:
@@ -238,7 +245,7 @@ def test_a_schema_hash_of_another_length_is_refused(length: int) -> None:
         dataclasses.replace(BATCH, schema=bytes(length))
 
 
-@pytest.mark.parametrize("kind", [3, -1, None, "data", [1], True, 1.0])
+@pytest.mark.parametrize("kind", [9, -1, None, "data", [1], True, 1.0])
 def test_an_unknown_kind_of_batch_is_refused(kind: object) -> None:
     fields = fields_of(BATCH)
     fields[3] = kind
@@ -256,33 +263,33 @@ def test_schema_and_payload_must_be_binary(at: int) -> None:
 
 def test_another_version_or_suite_is_named() -> None:
     with pytest.raises(FormatError, match="version 2; this edgeagg reads version 1"):
-        Hello.from_bytes(sealed("qp-0001", 1, 7, version=2))
-    with pytest.raises(FormatError, match="suite 1 is unknown"):
-        Hello.from_bytes(sealed("qp-0001", 1, 7, suite=1))
+        Hello.from_bytes(sealed("qp-0001", 1, 7, b"", version=2))
+    with pytest.raises(FormatError, match="suite 2 is unknown"):
+        Hello.from_bytes(sealed("qp-0001", 1, 7, b"", suite=2))
 
 
 @pytest.mark.parametrize("like_a_number", [True, 1.0])
 def test_version_and_suite_are_whole_numbers(like_a_number: object) -> None:
     with pytest.raises(FormatError, match="format version"):
-        Hello.from_bytes(sealed("qp-0001", 1, 7, version=like_a_number))
-    with pytest.raises(FormatError, match="suite False"):
-        Hello.from_bytes(sealed("qp-0001", 1, 7, suite=False))
+        Hello.from_bytes(sealed("qp-0001", 1, 7, b"", version=like_a_number))
+    with pytest.raises(FormatError, match="suite 194"):
+        Hello.from_bytes(sealed("qp-0001", 1, 7, b"", suite=False))
 
 
 def test_the_seal_is_a_field_of_its_own() -> None:
     packer = msgpack.Packer()
-    body = packer.pack_array_header(6) + b"".join(map(packer.pack, (1, 0, "qp-0001", 1, 7)))
+    body = packer.pack_array_header(7) + b"".join(map(packer.pack, (1, 0, "qp-0001", 1, 7, b"")))
     # the right four bytes, but at the end of a longer field
     body += b"\xc4\x0a????"
     crc = zlib.crc32(body).to_bytes(4, "little")
-    with pytest.raises(FormatError, match="the last field is not the seal"):
+    with pytest.raises(FormatError, match="the seal is not the last field"):
         Hello.from_bytes(body + b"\xc4\x04" + crc)
 
 
 def test_a_message_of_another_type_is_refused_by_its_number_of_fields() -> None:
-    with pytest.raises(FormatError, match="6 fields, 11 expected"):
+    with pytest.raises(FormatError, match="7 fields, 11 expected"):
         Batch.from_bytes(HELLO_BYTES)
-    with pytest.raises(FormatError, match="11 fields, 6 expected"):
+    with pytest.raises(FormatError, match="11 fields, 7 expected"):
         Hello.from_bytes(BATCH_BYTES)
 
 

@@ -15,6 +15,7 @@ from edgeagg.batch import Batch, BatchKind, Hello, Range, Receipt
 from edgeagg.errors import FormatError, StoreError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg.receiver.inbox import Counters, Inbox, Message
+from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 
 GATEWAY = "qp-0001"
@@ -41,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def inbox(path: Path) -> AsyncIterator[Inbox]:
     store = await SqliteStore.open(str(path))
-    yield Inbox(store)
+    yield Inbox(store, Admission.ANYBODY)
     await store.close()
 
 
@@ -124,7 +125,7 @@ async def test_data_before_its_catalogue_has_no_effect_and_is_not_covered_by_the
 
 async def test_a_restarted_receiver_finds_the_catalogue_in_the_store(inbox: Inbox) -> None:
     await take(inbox, catalogue_batch())
-    assert await take(Inbox(inbox.store), data_batch(2)) == [receipt(2)]
+    assert await take(Inbox(inbox.store, Admission.ANYBODY), data_batch(2)) == [receipt(2)]
 
 
 async def test_a_batch_that_comes_again_changes_nothing(inbox: Inbox, path: Path) -> None:
@@ -216,7 +217,7 @@ async def test_a_poison_batch_is_quarantined_once_and_stops_nobody(
     [
         ("edgeagg/v1/qp-0002/batch", "a message of qp-0001 on a topic of qp-0002"),
         ("edgeagg/v1/qp-0001/receipt", "nothing is expected on edgeagg/v1/qp-0001/receipt"),
-        ("edgeagg/v1/qp-0001/hello", "11 fields, 6 expected"),
+        ("edgeagg/v1/qp-0001/hello", "11 fields, 7 expected"),
         ("elsewhere", "'elsewhere' is not one of our topics"),
     ],
 )

@@ -6,6 +6,7 @@ No network here: messages and the time come in, receipts go out; only the store 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,19 @@ from edgeagg import content, topics
 from edgeagg.batch import Batch, BatchKind, Hello, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.keys import (
+    DOMAINS,
+    Admission,
+    GatewayKey,
+    UnknownKeyError,
+    change,
+    newcomer,
+    sealer,
+)
 from edgeagg.receiver.store import Delivery, Outcome, Store
+from edgeagg.seal import key_id, key_text
+
+_log = logging.getLogger(__name__)
 
 _CATALOGUES_MAX = 4096
 
@@ -42,6 +55,7 @@ class Inbox:
     """The receiver without its wires."""
 
     store: Store
+    admission: Admission = Admission.ENROLLED
     counters: Counters = field(default_factory=Counters)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
 
@@ -52,22 +66,43 @@ class Inbox:
         has not come yet is left to be sent again.
         """
         heard: dict[tuple[str, int], None] = {}
-        deliveries: list[Delivery] = []
-        batches: list[tuple[Batch, Message]] = []
+        strangers = await self._take(messages, heard, now_ms, knows_all=False)
+        # the batch that names their key may have come in the same group
+        await self._take(strangers, heard, now_ms, knows_all=True)
+        return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]
+
+    async def _take(
+        self,
+        messages: Sequence[Message],
+        heard: dict[tuple[str, int], None],
+        now_ms: int,
+        *,
+        knows_all: bool,
+    ) -> list[Message]:
+        """Commit what can be; return the messages whose key is unknown, unless it `knows_all`."""
+        strangers: list[Message] = []
+        known: dict[str, Sequence[GatewayKey]] = {}
+        batches: list[tuple[Batch, GatewayKey | None, Message]] = []
         for message in messages:
             try:
-                parsed = _parse(message)
+                parsed, key = await self._check(message, known, now_ms)
+            except UnknownKeyError as error:
+                if knows_all:
+                    await self._refuse(message, str(error), now_ms)
+                strangers.append(message)
+                continue
             except FormatError as error:
                 await self._refuse(message, str(error), now_ms)
                 continue
             heard[parsed.gateway, parsed.epoch] = None
             if isinstance(parsed, Batch):
-                batches.append((parsed, message))
+                batches.append((parsed, key, message))
         # catalogues stand in front of the batches that need them, whatever the network did
         batches.sort(key=lambda item: (item[0].gateway, item[0].epoch, item[0].sequence))
-        for batch, message in batches:
+        deliveries: list[Delivery] = []
+        for batch, key, message in batches:
             try:
-                delivery = await self._open(batch, message.data, now_ms)
+                delivery = await self._open(batch, key, message.data, now_ms)
             except FormatError as error:
                 await self._refuse(message, str(error), now_ms)
                 continue
@@ -76,7 +111,7 @@ class Inbox:
             else:
                 deliveries.append(delivery)
         await self._commit(deliveries, now_ms)
-        return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]
+        return strangers
 
     async def _commit(self, deliveries: Sequence[Delivery], now_ms: int) -> None:
         if not deliveries:
@@ -94,10 +129,40 @@ class Inbox:
                     now_ms,
                     topics.batch(batch.gateway),
                     f"epoch {batch.epoch} sequence {batch.sequence} came with other bytes before",
-                    batch.to_bytes(),
+                    delivery.data,
                 )
 
-    async def _open(self, batch: Batch, data: bytes, now_ms: int) -> Delivery | None:
+    async def _check(
+        self, message: Message, known: dict[str, Sequence[GatewayKey]], now_ms: int
+    ) -> tuple[Batch | Hello, GatewayKey | None]:
+        """Return what a message says and the key that vouches for it: the signature comes first."""
+        gateway, leaf = topics.parse(message.topic)
+        if leaf not in DOMAINS:
+            raise FormatError(f"nothing is expected on {message.topic}")
+        keys = known.get(gateway)
+        if keys is None:
+            keys = known[gateway] = await self.store.keys(gateway)
+        if not keys and leaf == "hello" and self.admission is Admission.FIRST_USE:
+            await self._enrol(gateway, message.data, now_ms)
+            keys = known[gateway] = await self.store.keys(gateway)
+        key = sealer(message.data, leaf, keys, self.admission)
+        parsed: Batch | Hello = (
+            Batch.from_bytes(message.data) if leaf == "batch" else Hello.from_bytes(message.data)
+        )
+        if parsed.gateway != gateway:
+            raise FormatError(f"a message of {parsed.gateway} on a topic of {gateway}")
+        if key is not None and not key.vouches_for(parsed):
+            raise FormatError(f"signed by a key that was {key.state}: {key_id(key.public).hex()}")
+        return parsed, key
+
+    async def _enrol(self, gateway: str, data: bytes, now_ms: int) -> None:
+        public = newcomer(gateway, data)
+        if await self.store.add_key(gateway, public, now_ms):
+            _log.warning("%s is new and let in with its key %s", gateway, key_text(public))
+
+    async def _open(
+        self, batch: Batch, key: GatewayKey | None, data: bytes, now_ms: int
+    ) -> Delivery | None:
         digest = hashlib.sha256(data).digest()
         catalogue, rows = None, None
         if batch.kind is BatchKind.CATALOGUE:
@@ -110,7 +175,8 @@ class Inbox:
             if catalogue is None:
                 return None
             rows = content.decode(batch.codec, batch.payload, catalogue)
-        return Delivery(batch, digest, len(data), now_ms, catalogue, rows)
+        following = change(batch, key)
+        return Delivery(batch, data, digest, now_ms, catalogue, rows, following)
 
     async def _catalogue(self, schema: bytes) -> Catalogue | None:
         known = self._catalogues.get(schema)
@@ -132,17 +198,3 @@ class Inbox:
     async def _refuse(self, message: Message, reason: str, now_ms: int) -> None:
         self.counters.refused += 1
         await self.store.quarantine(now_ms, message.topic, reason, message.data)
-
-
-def _parse(message: Message) -> Batch | Hello:
-    gateway, leaf = topics.parse(message.topic)
-    parsed: Batch | Hello
-    if leaf == "batch":
-        parsed = Batch.from_bytes(message.data)
-    elif leaf == "hello":
-        parsed = Hello.from_bytes(message.data)
-    else:
-        raise FormatError(f"nothing is expected on {message.topic}")
-    if parsed.gateway != gateway:
-        raise FormatError(f"a message of {parsed.gateway} on a topic of {gateway}")
-    return parsed

@@ -22,6 +22,7 @@ from edgeagg import topics
 from edgeagg.batch import Receipt
 from edgeagg.errors import StoreError
 from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.seal import Signer
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +45,8 @@ class Broker:
     ca_file: str = ""
 
 
-async def receive(inbox: Inbox, broker: Broker) -> None:
-    """Take messages in until cancelled; reconnect for ever."""
+async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
+    """Take messages in until cancelled; reconnect for ever. The signer vouches for receipts."""
     pause_s = 1.0
     while True:
         try:
@@ -53,7 +54,7 @@ async def receive(inbox: Inbox, broker: Broker) -> None:
                 await client.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
                 _log.info("connected to %s:%d", broker.host, broker.port)
                 pause_s = 1.0
-                await _serve(inbox, client)
+                await _serve(inbox, client, signer)
         except* aiomqtt.MqttError as errors:
             _log.warning(
                 "no connection to %s:%d: %s", broker.host, broker.port, errors.exceptions[0]
@@ -81,11 +82,11 @@ def _client(broker: Broker) -> aiomqtt.Client:
     )
 
 
-async def _serve(inbox: Inbox, client: aiomqtt.Client) -> None:
+async def _serve(inbox: Inbox, client: aiomqtt.Client, signer: Signer | None) -> None:
     waiting: asyncio.Queue[Message] = asyncio.Queue(_QUEUE_MAX)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_fill(client, waiting), name="listen")
-        tasks.create_task(_drain(inbox, client, waiting), name="commit")
+        tasks.create_task(_drain(inbox, client, signer, waiting), name="commit")
 
 
 async def _fill(client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None:
@@ -93,7 +94,12 @@ async def _fill(client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None
         await waiting.put(Message(message.topic.value, bytes(message.payload)))
 
 
-async def _drain(inbox: Inbox, client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None:
+async def _drain(
+    inbox: Inbox,
+    client: aiomqtt.Client,
+    signer: Signer | None,
+    waiting: asyncio.Queue[Message],
+) -> None:
     """Commit everything that waits in one transaction, then answer."""
     while True:
         group = [await waiting.get()]
@@ -107,9 +113,11 @@ async def _drain(inbox: Inbox, client: aiomqtt.Client, waiting: asyncio.Queue[Me
             _log.error("%d messages not committed: %s", len(group), error)
             await asyncio.sleep(_STORE_PAUSE_S)
             continue
-        await _answer(client, receipts)
+        await _answer(client, signer, receipts)
 
 
-async def _answer(client: aiomqtt.Client, receipts: Sequence[Receipt]) -> None:
+async def _answer(
+    client: aiomqtt.Client, signer: Signer | None, receipts: Sequence[Receipt]
+) -> None:
     for receipt in receipts:
-        await client.publish(topics.receipt(receipt.gateway), receipt.to_bytes(), qos=1)
+        await client.publish(topics.receipt(receipt.gateway), receipt.to_bytes(signer), qos=1)

@@ -20,6 +20,7 @@ from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, postgres_queries, rows
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
+from edgeagg.receiver.keys import GatewayKey
 from edgeagg.receiver.points import points_text
 from edgeagg.receiver.store import (
     QUARANTINE,
@@ -225,6 +226,18 @@ class PostgresStore:
         windows = (energies.EnergyRow(*row) for row in found)
         return energies.net_energies(windows, length_ms, left_out)
 
+    async def keys(self, gateway: str | None = None) -> Sequence[GatewayKey]:
+        """Return the keys of a gateway, or of all."""
+        return rows.key_rows(await self._all(postgres_queries.KEYS, gateway))
+
+    async def add_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for a gateway."""
+        return bool(await self._all(postgres_queries.ADD_KEY, gateway, public, now_ms))
+
+    async def revoke_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for nothing any more."""
+        return bool(await self._all(postgres_queries.REVOKE_KEY, gateway, public, now_ms))
+
     async def _register(
         self, statement: str, gateway: str, meter: str, point: str, at_ms: int
     ) -> Register | None:
@@ -330,6 +343,9 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
             if d.catalogue is not None and d.content is None
         ),
     )
+    for delivery in deliveries:
+        await connection.executemany(postgres_queries.ADD_KEY, rows.added_key(delivery))
+        await connection.executemany(postgres_queries.RETIRE_KEY, rows.retired_key(delivery))
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
     contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
     for table in rows.TABLES:

@@ -135,6 +135,17 @@ CREATE TABLE IF NOT EXISTS quarantine (
     data bytea NOT NULL
 );
 
+CREATE TABLE IF NOT EXISTS keys (
+    gateway text COLLATE "C" NOT NULL,
+    public bytea NOT NULL,          -- Ed25519, 32 bytes
+    state text NOT NULL CHECK (state IN ('active', 'retired', 'revoked')),
+    until_epoch bigint NOT NULL,    -- of a retired key: the batch that names the next one
+    until_sequence bigint NOT NULL,
+    added_ms bigint NOT NULL,
+    ended_ms bigint NOT NULL,       -- 0 while it is active
+    PRIMARY KEY (gateway, public)
+);
+
 -- One row: what quarantine holds, and what had to go because it holds no more.
 CREATE TABLE IF NOT EXISTS quarantine_totals (
     only_one boolean PRIMARY KEY CHECK (only_one),

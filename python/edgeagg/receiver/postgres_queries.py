@@ -110,3 +110,23 @@ CROSS JOIN LATERAL (
 WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
 ORDER BY g.meter, g.period_ms, g.id
 """
+
+KEYS = """
+SELECT gateway, public, state, until_epoch, until_sequence, added_ms, ended_ms FROM keys
+WHERE $1::text IS NULL OR gateway = $1 ORDER BY gateway, added_ms, public
+"""
+
+# of all three: a key that was revoked stays so, and RETURNING tells whether anything changed
+ADD_KEY = """
+INSERT INTO keys VALUES ($1, $2, 'active', 0, 0, $3, 0) ON CONFLICT DO NOTHING RETURNING 1
+"""
+
+RETIRE_KEY = """
+UPDATE keys SET state = 'retired', until_epoch = $3, until_sequence = $4, ended_ms = $5
+WHERE gateway = $1 AND public = $2 AND state = 'active' RETURNING 1
+"""
+
+REVOKE_KEY = """
+UPDATE keys SET state = 'revoked', ended_ms = $3
+WHERE gateway = $1 AND public = $2 AND state <> 'revoked' RETURNING 1
+"""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeagg.batch import MESSAGE_BYTES_MAX, BatchKind
+from edgeagg.batch import BatchKind
 from edgeagg.content import Content, GapRow, ReadingRow, WindowRow
 from edgeagg.errors import StoreError
 from edgeagg.judged import AuditRow, DemandRow
 from edgeagg.model import Group, Quality
+from edgeagg.receiver.keys import GatewayKey, State
 from edgeagg.receiver.store import Delivery
+from edgeagg.seal import MESSAGE_BYTES_MAX
 
 SCHEMA_VERSION = 2
 """Of the tables: 1 had no audits, uncertainties, statistics and demands."""
@@ -40,6 +42,37 @@ def groups_of(deliveries: Sequence[Delivery]) -> list[tuple[str, Group]]:
     return list(found)
 
 
+def key_rows(found: Iterable[Sequence[Any]]) -> list[GatewayKey]:
+    """Read (gateway, public, state, until epoch, until sequence, added_ms, ended_ms) rows."""
+    return [
+        GatewayKey(gateway, bytes(public), State(state), (epoch, sequence), added_ms, ended_ms)
+        for gateway, public, state, epoch, sequence, added_ms, ended_ms in found
+    ]
+
+
+def added_key(delivery: Delivery) -> list[tuple[Any, ...]]:
+    """Return (gateway, public, added_ms) of the key that a batch names, if it does."""
+    if delivery.change is None:
+        return []
+    return [(delivery.batch.gateway, delivery.change.public, delivery.received_ms)]
+
+
+def retired_key(delivery: Delivery) -> list[tuple[Any, ...]]:
+    """Return (gateway, public, until epoch, until sequence, ended_ms) of the key before it."""
+    if delivery.change is None:
+        return []
+    batch = delivery.batch
+    return [
+        (
+            batch.gateway,
+            delivery.change.former,
+            batch.epoch,
+            batch.sequence,
+            delivery.received_ms,
+        )
+    ]
+
+
 def batch_row(delivery: Delivery) -> tuple[Any, ...]:
     """Return (gateway, epoch, sequence, kind, digest, cut_at_ms, received_ms, bytes)."""
     batch = delivery.batch
@@ -51,7 +84,7 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
         delivery.digest,
         batch.cut_at_ms,
         delivery.received_ms,
-        delivery.bytes_count,
+        len(delivery.data),
     )
 
 

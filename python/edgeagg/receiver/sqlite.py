@@ -20,6 +20,7 @@ from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, rows, sqlite_queries
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
+from edgeagg.receiver.keys import GatewayKey
 from edgeagg.receiver.points import points_text
 from edgeagg.receiver.store import (
     QUARANTINE,
@@ -161,6 +162,18 @@ class SqliteStore:
         windows = (energies.EnergyRow(*row[:4], *map(json.loads, row[4:])) for row in found)
         return energies.net_energies(windows, length_ms, left_out)
 
+    async def keys(self, gateway: str | None = None) -> Sequence[GatewayKey]:
+        """Return the keys of a gateway, or of all."""
+        return rows.key_rows(await self._all(sqlite_queries.KEYS, gateway))
+
+    async def add_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for a gateway."""
+        return bool(await self._all(sqlite_queries.ADD_KEY, gateway, public, now_ms))
+
+    async def revoke_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for nothing any more."""
+        return bool(await self._all(sqlite_queries.REVOKE_KEY, gateway, public, now_ms))
+
     async def _register(
         self, statement: str, gateway: str, meter: str, point: str, at_ms: int
     ) -> Register | None:
@@ -240,6 +253,8 @@ class SqliteStore:
             )
         if delivery.content is not None:
             self._insert_content(delivery)
+        self._connection.executemany(sqlite_queries.ADD_KEY, rows.added_key(delivery))
+        self._connection.executemany(sqlite_queries.RETIRE_KEY, rows.retired_key(delivery))
         return Outcome.NEW
 
     def _insert_content(self, delivery: Delivery) -> None:

@@ -132,6 +132,17 @@ CREATE TABLE IF NOT EXISTS quarantine (
     UNIQUE (topic, data)
 );
 
+CREATE TABLE IF NOT EXISTS keys (
+    gateway TEXT NOT NULL,
+    public BLOB NOT NULL,           -- Ed25519, 32 bytes
+    state TEXT NOT NULL CHECK (state IN ('active', 'retired', 'revoked')),
+    until_epoch INTEGER NOT NULL,   -- of a retired key: the batch that names the next one
+    until_sequence INTEGER NOT NULL,
+    added_ms INTEGER NOT NULL,
+    ended_ms INTEGER NOT NULL,      -- 0 while it is active
+    PRIMARY KEY (gateway, public)
+) WITHOUT ROWID;
+
 -- One row: what quarantine holds, and what had to go because it holds no more.
 CREATE TABLE IF NOT EXISTS quarantine_totals (
     only_one INTEGER PRIMARY KEY CHECK (only_one = 1),

@@ -14,6 +14,7 @@ from edgeagg.content import Content
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
+from edgeagg.receiver.keys import Change, GatewayKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,14 @@ class Delivery:
     """A batch that has passed every check, decoded. `catalogue` is its own, or the one it needs."""
 
     batch: Batch
+    data: bytes
+    """The message as it came."""
     digest: bytes
-    bytes_count: int
     received_ms: int
     catalogue: Catalogue | None
     content: Content | None
+    change: Change | None = None
+    """The gateway's next key, where the batch names it."""
 
 
 class Outcome(enum.Enum):
@@ -189,6 +193,15 @@ class Store(Protocol):
         Windows of this length that lie in [from_ms, to_ms) as a whole; meters of tier 0 are left
         out.
         """
+
+    async def keys(self, gateway: str | None = None) -> Sequence[GatewayKey]:
+        """Return the keys of a gateway, or of all, oldest first."""
+
+    async def add_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for a gateway; return whether it is new."""
+
+    async def revoke_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
+        """Let a key sign for nothing any more; return whether it could until now."""
 
     async def close(self) -> None:
         """Let go of the database."""
