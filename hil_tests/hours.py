@@ -189,6 +189,8 @@ def _site_file(directory: Path, names: Sequence[str]) -> Path:
         f'[[bus.meter]]\nname = "{name}"\naddress = "{_address(place)}"\ntier = 1'
         f'\nprofile = "dlt645-2007-generic"\nperiod = "{_PERIOD_MS}ms"'
         f'\npoints = ["active_energy_import"]\npower_max = "{_POWER_MAX_KW} kW"'
+        f'\nstatistics = ["active_energy_import"]'
+        f'\ndemand = {{ points = ["active_energy_import"], slip = "5min" }}'
         for place, name in enumerate(names)
     ]
     file = directory / "site.toml"

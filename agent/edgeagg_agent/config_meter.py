@@ -60,7 +60,7 @@ def read_meter(table: Table, folders: Sequence[Path], bus: BusConfig) -> Meter:
         parent=table.text("parent") if table.has("parent") else "",
         sub_item=read_plain(table, "sub_item") if table.has("sub_item") else "",
         groups=groups,
-        wishes=read_wishes(table, points),
+        wishes=read_wishes(table, points, periods_ms),
     )
 
 

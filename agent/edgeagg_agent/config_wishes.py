@@ -6,7 +6,7 @@ Each complaint names file, key, what was found and what is allowed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from edgeagg.model import Demand
@@ -29,15 +29,17 @@ _FLOW = re.compile(rf"{_NUMBER}\s*m3/h")
 _DEMAND_PERIODS_MS = (900_000, 1_800_000, 3_600_000)
 
 
-def read_wishes(table: Table, points: Sequence[Point | ItemPoint]) -> Wishes:
-    """Read what the meter's table asks for; `points` are those that are read."""
+def read_wishes(
+    table: Table, points: Sequence[Point | ItemPoint], periods_ms: Mapping[str, int]
+) -> Wishes:
+    """Read what the meter's table asks for; `points` are those that are read, how often each."""
     own = table.table("demand", "points period slip", {})
     names = _names(own, "points", points)
     return Wishes(
         rating=_rating(table, points),
         statistics=_names(table, "statistics", points),
         demand_points=names,
-        demand=_demand(table, own, names),
+        demand=_demand(table, own, {name: periods_ms[name] for name in names}),
     )
 
 
@@ -70,10 +72,10 @@ def _names(table: Table, key: str, points: Sequence[Point | ItemPoint]) -> froze
     return frozenset(names)
 
 
-def _demand(table: Table, own: Table, names: frozenset[str]) -> Demand | None:
+def _demand(table: Table, own: Table, periods_ms: Mapping[str, int]) -> Demand | None:
     if not table.has("demand"):
         return None
-    if not names:
+    if not periods_ms:
         raise own.error("points", "none", "the points whose demand is taken")
     period_ms = read_duration(own, "period", "15min")
     if period_ms not in _DEMAND_PERIODS_MS:
@@ -83,4 +85,9 @@ def _demand(table: Table, own: Table, names: frozenset[str]) -> Demand | None:
         raise own.error(
             "slip", repr(own.text("slip")), "whole minutes that the period is a multiple of"
         )
+    for name, read_ms in periods_ms.items():
+        if read_ms > slip_ms:
+            raise own.error(
+                "slip", f"{name} is read every {read_ms / 1000:g} s", "a slip of that or more"
+            )
     return Demand(period_ms, slip_ms)

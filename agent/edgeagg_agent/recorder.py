@@ -321,6 +321,11 @@ def _aggregator(catalogue: Catalogue) -> Aggregator:
         catalogue.window_lengths_ms,
         offsets=None if local is None else local.offsets,
         statistics=[(number, place) for number, place, point in every if point.statistics],
+        demands=[
+            (number, place, point.demand.period_ms, point.demand.slip_ms)
+            for number, place, point in every
+            if point.demand is not None
+        ],
     )
 
 

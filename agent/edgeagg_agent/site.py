@@ -5,16 +5,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeagg.model import Catalogue, Demand, Group, Kind, LocalTime, MeterInfo, PointInfo
+from edgeagg.model import (
+    Catalogue,
+    Demand,
+    Group,
+    Kind,
+    LocalTime,
+    MeterInfo,
+    PointInfo,
+    PointSum,
+)
 from edgeagg_agent import metrics
 from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
 from edgeagg_agent.bus import LineSettings
 from edgeagg_agent.guards import Rating, guard
-from edgeagg_agent.profile import ItemPoint, Point, Profile
+from edgeagg_agent.profile import ItemPoint, Point, Profile, Sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,15 @@ class PointGroup:
     def is_billed(self) -> bool:
         """Tell whether energy or volume is among them."""
         return any(point.kind is Kind.TOTALISER for point in self.points)
+
+    def sums(self, known: Sequence[Sum]) -> tuple[PointSum, ...]:
+        """Return those of a profile's sums whose points are all read here."""
+        numbers = {point.name: number for number, point in enumerate(self.points)}
+        return tuple(
+            PointSum(numbers[one.total], tuple(numbers[name] for name in one.parts))
+            for one in known
+            if numbers.keys() >= {one.total, *one.parts}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,12 @@ class Meter:
     def catalogued(self) -> tuple[Group, ...]:
         """Return what the platform must know of its groups."""
         return tuple(
-            Group(self.name, group.period_ms, tuple(map(self._catalogued, group.points)))
+            Group(
+                self.name,
+                group.period_ms,
+                tuple(map(self._catalogued, group.points)),
+                group.sums(self.profile.sums),
+            )
             for group in self.groups
         )
 

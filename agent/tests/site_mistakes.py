@@ -381,4 +381,12 @@ MISTAKES = {
         "site.time_zone",
         ["unknown time zone 'Asia/Shanghi'", "such as Asia/Shanghai"],
     ),
+    "a demand that slips faster than its point is read": (
+        [
+            ("tier = 1", 'tier = 1\nperiods = { energy = "15min" }'),
+            ("tier = 1\n", 'tier = 1\ndemand = { points = ["active_energy_import"] }\n'),
+        ],
+        "bus[switchroom].meter[incomer].demand.slip",
+        ["active_energy_import is read every 900 s", "a slip of that or more"],
+    ),
 }

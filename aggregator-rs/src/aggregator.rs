@@ -4,6 +4,7 @@
 //! journal after a restart gives the same payloads, bit for bit.
 
 mod columns;
+mod demands;
 mod group;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use group::Group;
 
 use crate::calendar::Calendar;
 use crate::codec;
+use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
 use crate::table::Table;
@@ -32,6 +34,8 @@ pub struct GroupShape {
     kinds: Vec<PointKind>,
     /// Which points have statistics.
     sampled: Vec<bool>,
+    /// Which points have demand, in what shape.
+    demands: Vec<(usize, DemandShape)>,
 }
 
 impl GroupShape {
@@ -49,6 +53,7 @@ impl GroupShape {
         Ok(GroupShape {
             period_ms,
             sampled: vec![false; kinds.len()],
+            demands: Vec::new(),
             kinds,
         })
     }
@@ -61,6 +66,29 @@ impl GroupShape {
         for &point in points {
             let sampled = self.sampled.get_mut(point);
             *sampled.ok_or(Error::InvalidArgument("no such point"))? = true;
+        }
+        Ok(self)
+    }
+
+    /// The same, with the demand of these points for every local day.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a point that there is not or that is named twice, and for a slip below
+    /// the group's period.
+    pub fn with_demands(mut self, demands: &[(usize, DemandShape)]) -> Result<GroupShape, Error> {
+        for &(point, demand) in demands {
+            if point >= self.kinds.len() {
+                return Err(Error::InvalidArgument("no such point"));
+            }
+            if self.demands.iter().any(|known| known.0 == point) {
+                return Err(Error::InvalidArgument("the point has a demand already"));
+            }
+            if demand.slip_ms() < self.period_ms {
+                return Err(Error::InvalidArgument(
+                    "a demand's slip is not below the period its point is read in",
+                ));
+            }
+            self.demands.push((point, demand));
         }
         Ok(self)
     }
@@ -158,7 +186,7 @@ impl Aggregator {
                     )?);
                 }
             }
-            groups.push(Group::new(shape, windows));
+            groups.push(Group::new(shape, windows, &calendar));
         }
         Ok(Aggregator { groups, late: 0 })
     }

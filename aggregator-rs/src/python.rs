@@ -13,6 +13,7 @@ use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
 use crate::calendar::Calendar;
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
+use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, Row};
 use crate::table::{Column, WINDOW_COLUMNS};
@@ -63,6 +64,16 @@ impl PyKind {
     }
 }
 
+/// The demands of one group, from (group, point, period, slip).
+fn demands_of(
+    demands: &[(usize, usize, i64, i64)],
+    group: usize,
+) -> Result<Vec<(usize, DemandShape)>, Error> {
+    let own = demands.iter().filter(|it| it.0 == group);
+    own.map(|&(_, point, period_ms, slip_ms)| Ok((point, DemandShape::new(period_ms, slip_ms)?)))
+        .collect()
+}
+
 /// See `_core.pyi`.
 #[pyclass(name = "Aggregator", module = "edgeagg._core")]
 struct PyAggregator(Aggregator);
@@ -70,16 +81,22 @@ struct PyAggregator(Aggregator);
 #[pymethods]
 impl PyAggregator {
     #[new]
-    #[pyo3(signature = (groups, window_lengths_ms, *, offsets = None, statistics = None))]
+    #[pyo3(signature = (groups, window_lengths_ms, *, offsets = None, statistics = None, demands = None))]
     #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn new(
         groups: Vec<(i64, Vec<PyKind>)>,
         window_lengths_ms: Vec<i64>,
         offsets: Option<Vec<(i64, i64)>>,
         statistics: Option<Vec<(usize, usize)>>,
+        demands: Option<Vec<(usize, usize, i64, i64)>>,
     ) -> PyResult<Self> {
         let statistics = statistics.unwrap_or_default();
-        if statistics.iter().any(|it| it.0 >= groups.len()) {
+        let demands = demands.unwrap_or_default();
+        let mut asked = statistics
+            .iter()
+            .map(|it| it.0)
+            .chain(demands.iter().map(|it| it.0));
+        if asked.any(|group| group >= groups.len()) {
             return Err(Error::InvalidArgument("no such group").into());
         }
         let shapes = groups
@@ -89,7 +106,8 @@ impl PyAggregator {
                 let kinds = kinds.into_iter().map(PyKind::kind);
                 let points = statistics.iter().filter(|it| it.0 == group);
                 GroupShape::new(period_ms, kinds.collect::<Result<_, _>>()?)?
-                    .with_statistics(&points.map(|it| it.1).collect::<Vec<_>>())
+                    .with_statistics(&points.map(|it| it.1).collect::<Vec<_>>())?
+                    .with_demands(&demands_of(&demands, group)?)
             })
             .collect::<Result<_, _>>()?;
         let calendar = match offsets {

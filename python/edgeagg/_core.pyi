@@ -49,6 +49,7 @@ class Aggregator:
         *,
         offsets: Sequence[tuple[int, int]] | None = None,
         statistics: Sequence[tuple[int, int]] | None = None,
+        demands: Sequence[tuple[int, int, int, int]] | None = None,
     ) -> Aggregator:
         """Make one for groups given as (period_ms, one kind per point).
 
@@ -61,6 +62,11 @@ class Aggregator:
         `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
         by that clock. `statistics` are the points, as (group, point), whose standard deviation (x
         1000), 50th and 95th percentile are rows of kind 6 in the payload.
+
+        `demands` are the points, as (group, point, period_ms, slip_ms), whose highest block and
+        sliding demand of each local day are rows of kind 7 in the payload. The period divides an
+        hour, the slip (at most 60 times) the period; it is not below the group's own period. A
+        totaliser's demand is the energy of its periods, a gauge's their mean.
         """
     def push_row(
         self,

@@ -53,7 +53,8 @@ _BALANCE_EXAMPLES = """examples:
   edgeagg balance --store sqlite:///platform.db --gateway qp-0001 --from 2026-11-01 --to 2026-12-01
   edgeagg balance --store postgresql://edgeagg@db/energy --virtual virtual.toml --json
 
-Exit status 1: a meter to look at (reversed, a wrong ratio, counted twice), or no windows yet.
+Exit status 1: a meter to look at (reversed, a wrong ratio, counted twice, rates that are not their
+total), or no windows yet.
 """
 
 _ENERGY_EXAMPLES = """examples:

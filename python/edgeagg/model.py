@@ -84,12 +84,21 @@ class PointInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class PointSum:
+    """A totaliser of a group that is the sum of others of it, by their numbers: its rates."""
+
+    total: int
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """The points of one meter that are read together, every `period_ms`."""
 
     meter: str
     period_ms: int
     points: tuple[PointInfo, ...]
+    sums: tuple[PointSum, ...] = ()
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -149,7 +158,7 @@ class Catalogue:
                 self.site,
                 *clock,
                 [[m.name, m.profile, m.tier, m.parent, m.sub_item] for m in self.meters],
-                [[g.meter, g.period_ms, [_point_items(p) for p in g.points]] for g in self.groups],
+                [_group_items(group) for group in self.groups],
                 list(self.window_lengths_ms),
             ]
         )
@@ -167,10 +176,7 @@ class Catalogue:
                     MeterInfo(_text(n), _text(p), _small(t), _text(up), _text(sub))
                     for n, p, t, up, sub in meters
                 ),
-                tuple(
-                    Group(_text(meter), _positive(period_ms), tuple(_point(*p) for p in points))
-                    for meter, period_ms, points in groups
-                ),
+                tuple(_group(*items) for items in groups),
                 tuple(_positive(length_ms) for length_ms in lengths),
                 local_time,
             )
@@ -204,6 +210,34 @@ def unpack_bounded(data: bytes) -> Any:  # noqa: ANN401 - unknown until the call
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise FormatError(f"not msgpack of the expected shape: {error}") from None
+
+
+def _group_items(group: Group) -> list[Any]:
+    items: list[Any] = [group.meter, group.period_ms]
+    items.append([_point_items(point) for point in group.points])
+    if group.sums:
+        items.append([[one.total, list(one.parts)] for one in group.sums])
+    return items
+
+
+def _group(meter: object, period_ms: object, points: Any, *sums: Any) -> Group:  # noqa: ANN401
+    known = tuple(_point(*point) for point in points)
+    if len(sums) > 1 or sums == ([],):
+        raise ValueError("a group has four items at most, the last of them not empty")
+    found = tuple(_sum(known, *one) for one in (sums[0] if sums else ()))
+    return Group(_text(meter), _positive(period_ms), known, found)
+
+
+def _sum(points: tuple[PointInfo, ...], total: Any, parts: Any) -> PointSum:  # noqa: ANN401
+    numbers = [total, *parts]
+    if len(set(numbers)) < len(numbers) or len(numbers) < 3:
+        raise ValueError(f"{numbers!r} is not a total and two or more parts")
+    for number in numbers:
+        if type(number) is not int or not 0 <= number < len(points):
+            raise ValueError(f"{number!r} is not the number of a point")
+        if points[number].kind is not Kind.TOTALISER or points[number].unit != points[total].unit:
+            raise ValueError(f"{points[number].name!r} cannot be summed")
+    return PointSum(total, tuple(parts))
 
 
 def _point_items(point: PointInfo) -> list[object]:

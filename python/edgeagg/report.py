@@ -12,6 +12,7 @@ from edgeagg.balance import Energy, Gap, Node
 from edgeagg.model import Quality
 from edgeagg.receiver.audit import Audit
 from edgeagg.receiver.site import MeterDays, SiteBalance
+from edgeagg.receiver.sums import BrokenSum
 from edgeagg.tariff import Tariff
 
 
@@ -68,6 +69,8 @@ def balance_lines(found: SiteBalance, zone: zoneinfo.ZoneInfo) -> Iterator[str]:
         yield f"  look, below {above}, at {suspect}"
     for overlap in found.overlaps:
         yield f"  look at the virtual meters: {overlap}"
+    for one in found.sums:
+        yield f"  look at {one}"
 
 
 def balance_json(found: SiteBalance) -> dict[str, Any]:
@@ -109,6 +112,25 @@ def balance_json(found: SiteBalance) -> dict[str, Any]:
             {"into": overlap.into, "meter": overlap.meter, "times": overlap.times}
             for overlap in found.overlaps
         ],
+        "sums": [_sum_json(one) for one in found.sums],
+    }
+
+
+def _sum_json(found: BrokenSum) -> dict[str, Any]:
+    broken = found.broken
+    return {
+        "meter": found.meter,
+        "total": found.total,
+        "total_kwh": _number(broken.last.total),
+        "parts_kwh": {
+            name: _number(kwh) for name, kwh in zip(found.parts, broken.last.parts, strict=True)
+        },
+        "at_ms": broken.last.at_ms,
+        "difference_kwh": _number(broken.last.difference),
+        "tolerance_kwh": _number(broken.tolerance),
+        "cause": broken.cause,
+        "part": None if broken.part is None else found.parts[broken.part],
+        "advice": str(found),
     }
 
 

@@ -307,7 +307,8 @@ class _Mixed:
         clean = 2
         for _ in range(head.rows):
             clean = self._row(tracks, columns, clean)
-        self.clock_ms = tracks[0].last
+        if head.kind in (READINGS, GAPS):
+            self.clock_ms = tracks[0].last
         self._keep(head, Shaped([t.last for t in tracks], [t.series for t in tracks]))
         return columns
 

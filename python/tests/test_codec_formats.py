@@ -15,6 +15,7 @@ PRIOR = (CRATE / "src" / "codec" / "prior.bin").read_bytes()
 CORPUS = CRATE / "fuzz" / "corpus"
 GOLDEN = CRATE / "tests" / "assets"
 PLAIN, DELTA, MIXED = 0, 1, 2
+GOLDEN_NAMES = ("payload_site", "payload_judged")
 
 
 def known(codec: int, payload: bytes) -> list[Table]:
@@ -26,7 +27,7 @@ def known(codec: int, payload: bytes) -> list[Table]:
 
 
 def payload_file(codec: int, name: str) -> bytes:
-    folder = GOLDEN if name == "payload_site" else CORPUS
+    folder = GOLDEN if name in GOLDEN_NAMES else CORPUS
     file = f"{name}_codec{codec}.bin" if folder is GOLDEN else f"codec{codec}_{name}.bin"
     return (folder / file).read_bytes()
 
@@ -35,16 +36,21 @@ NAMES = sorted(path.stem.removeprefix("codec1_") for path in CORPUS.glob("codec1
 
 
 @pytest.mark.parametrize("codec", [PLAIN, MIXED])
-@pytest.mark.parametrize("name", [*NAMES, "payload_site"])
+@pytest.mark.parametrize("name", [*NAMES, *GOLDEN_NAMES])
 def test_a_payload_says_the_same_in_every_codec(codec: int, name: str) -> None:
     delta = known(DELTA, payload_file(DELTA, name))
     assert decode(codec, payload_file(codec, name), PRIOR) == delta
 
 
-@pytest.mark.parametrize("name", [*NAMES, "payload_site"])
+@pytest.mark.parametrize("name", [*NAMES, *GOLDEN_NAMES])
 def test_delta_is_read_as_the_core_reads_it(name: str) -> None:
     payload = payload_file(DELTA, name)
     assert decode(DELTA, payload, PRIOR) == known(DELTA, payload)
+
+
+def test_every_kind_of_table_is_among_the_golden_payloads() -> None:
+    tables = known(MIXED, payload_file(MIXED, "payload_judged"))
+    assert {table.kind for table in tables} == set(range(1, 8))
 
 
 def test_the_first_golden_payload_is_read_as_the_core_reads_it() -> None:

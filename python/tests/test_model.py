@@ -20,6 +20,7 @@ from edgeagg.model import (
     LocalTime,
     MeterInfo,
     PointInfo,
+    PointSum,
     unpack_bounded,
 )
 
@@ -316,3 +317,57 @@ def test_a_group_without_points_is_refused() -> None:
 def test_msgpack_beyond_the_bounds_is_a_format_error(data: bytes) -> None:
     with pytest.raises(FormatError, match="not msgpack of the expected shape"):
         unpack_bounded(data)
+
+
+METERED = tuple(PointInfo(name, "kWh", -2, Kind.TOTALISER) for name in ("all", "t1", "t2"))
+SUMMED = dataclasses.replace(
+    CATALOGUE, groups=(Group("pv", 1_000, METERED, (PointSum(0, (1, 2)),)),)
+)
+
+
+def test_the_sums_of_a_group_are_its_last_item() -> None:
+    group = unpack_bounded(SUMMED.to_bytes())[3][0]
+    assert group[3:] == [[[0, [1, 2]]]]
+    assert Catalogue.from_bytes(SUMMED.to_bytes()) == SUMMED
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        [],
+        [[0, [1]]],
+        [[0, [0, 1]]],
+        [[0, [1, 1]]],
+        [[0, [1, 3]]],
+        [[0, [1, -1]]],
+        [[-1, [1, 2]]],
+        [[False, [1, 2]]],
+        [[0, [1, True]]],
+        [[0, [1, "2"]]],
+        [[0, [1, [2]]]],
+        [[0]],
+        [[0, [1, 2], 3]],
+        [0],
+        0,
+    ],
+)
+def test_a_sum_of_what_is_not_there_is_refused(sums: object) -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0][3] = sums
+    with pytest.raises(FormatError, match="not a catalogue"):
+        Catalogue.from_bytes(msgpack.packb(items))
+
+
+@pytest.mark.parametrize(("unit", "kind"), [("Wh", "totaliser"), ("kWh", "gauge")])
+def test_what_cannot_be_added_up_is_no_sum(unit: str, kind: str) -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0][2][2][1::2] = [unit, kind]
+    with pytest.raises(FormatError, match="cannot be summed"):
+        Catalogue.from_bytes(msgpack.packb(items))
+
+
+def test_a_group_with_a_fifth_item_is_refused() -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0].append([])
+    with pytest.raises(FormatError, match="not a catalogue"):
+        Catalogue.from_bytes(msgpack.packb(items))

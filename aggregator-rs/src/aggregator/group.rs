@@ -1,7 +1,11 @@
 //! One group of a gateway, from its rows to its tables.
 
+use std::sync::Arc;
+
 use super::columns::{audit_columns, beside_columns, gap_columns, reading_columns, window_columns};
+use super::demands::Demands;
 use super::{Counts, GroupShape};
+use crate::calendar::Calendar;
 use crate::codec::ROWS_MAX;
 use crate::error::Error;
 use crate::reading::{Gap, Row};
@@ -23,6 +27,7 @@ pub(super) struct Group {
     /// Per point, for those with a guard.
     totalisers: Vec<Option<Totaliser>>,
     windows: Vec<Windows>,
+    demands: Demands,
     last_due_ms: Option<i64>,
     rows: Vec<Row>,
     gaps: Vec<Gap>,
@@ -33,12 +38,13 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(shape: GroupShape, windows: Vec<Windows>) -> Group {
+    pub(super) fn new(shape: GroupShape, windows: Vec<Windows>, calendar: &Arc<Calendar>) -> Group {
         Group {
             good: vec![None; shape.kinds.len()],
             totalisers: shape.totalisers(),
             closed: vec![Vec::new(); windows.len()],
             windows,
+            demands: Demands::new(&shape, calendar),
             last_due_ms: None,
             rows: Vec::new(),
             gaps: Vec::new(),
@@ -73,6 +79,7 @@ impl Group {
         for windows in &mut self.windows {
             in_time &= windows.push(&row, &self.good, &steps);
         }
+        self.demands.push(&row, &steps);
         let hold_ms = self.shape.period_ms * HOLD_PERIODS;
         for (good, value) in self.good.iter_mut().zip(&row.values) {
             match (value, good.as_mut()) {
@@ -128,6 +135,7 @@ impl Group {
             decide(totaliser, &mut out);
             let steps: Vec<PointStep> = out.steps.into_iter().map(|it| (point, it)).collect();
             self.windows.iter_mut().for_each(|it| it.settle(&steps));
+            self.demands.settle(&steps);
             self.audits
                 .extend(out.audits.into_iter().map(|it| (point, it)));
         }
@@ -141,6 +149,7 @@ impl Group {
         for (windows, closed) in self.windows.iter_mut().zip(&mut self.closed) {
             closed.append(&mut windows.close_due(now_ms, &self.good, &doubted));
         }
+        self.demands.close_due(now_ms, &doubted);
     }
 
     fn reading_width(&self) -> usize {
@@ -166,6 +175,7 @@ impl Group {
             + self.gaps.len() * GAP_COLUMNS
             + self.audits.len() * AUDIT_COLUMNS
             + closed * self.window_width()
+            + self.demands.pending_cells()
     }
 
     /// Move what fits into tables; gaps, readings and audits before the windows over them.
@@ -229,7 +239,7 @@ impl Group {
         if columns.len() > STATISTICS_LEAD {
             tables.push(Table::new(TableKind::Statistics, index, 0, columns)?);
         }
-        Ok(())
+        self.demands.cut(index, room, tables)
     }
 
     /// Declare slots that nobody read.
@@ -255,6 +265,7 @@ impl Group {
         for windows in &self.windows {
             windows.save(out);
         }
+        self.demands.save(out);
     }
 
     /// Read what [`Group::save`] wrote for a group of the same shape.
@@ -276,11 +287,11 @@ impl Group {
         for windows in &mut self.windows {
             windows.load(reader)?;
         }
-        Ok(())
+        self.demands.load(reader)
     }
 }
 
-fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
+pub(super) fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
     let fits = pending.len().min(*room / width).min(ROWS_MAX);
     *room -= fits * width;
     pending.drain(..fits).collect()

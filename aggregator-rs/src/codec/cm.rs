@@ -89,7 +89,8 @@ impl Knowledge {
                 | TableKind::Gaps
                 | TableKind::Audits
                 | TableKind::Uncertainties
-                | TableKind::Statistics => walk::table(self, coder, head, columns),
+                | TableKind::Statistics
+                | TableKind::Demands => walk::table(self, coder, head, columns),
             }
             if is_exhausted(coder) {
                 return false;

@@ -1,4 +1,4 @@
-//! How the rows of a table of readings (or of gaps) are walked.
+//! How the rows of every table but those of windows are walked.
 
 use super::cm::{Knowledge, Shaped};
 use super::flags;
@@ -50,7 +50,9 @@ pub(super) fn table<C: Coder>(
     code_forms(&mut knowledge.model, coder, &mut forms, qualities, last);
     let mut tracks = tracks(knowledge, head, &forms, qualities, known);
     rows(&mut knowledge.model, coder, &mut tracks, columns, head.rows);
-    if let Some(time) = tracks.first() {
+    // other tables do not begin with a time that tells which windows come next
+    let has_clock = matches!(head.kind, TableKind::Readings | TableKind::Gaps);
+    if let Some(time) = tracks.first().filter(|_| has_clock) {
         knowledge.clock_ms = time.last;
     }
     let (last, series) = tracks

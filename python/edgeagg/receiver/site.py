@@ -28,6 +28,7 @@ from edgeagg.errors import ConfigError, StoreError
 from edgeagg.receiver.energies import DIRECTIONS
 from edgeagg.receiver.judgements import StoredAudit
 from edgeagg.receiver.store import Store
+from edgeagg.receiver.sums import BrokenSum, broken_sums
 from edgeagg.tariff import Tariff, energy_by_rate
 from edgeagg.tree import Overlap, Tree, VirtualMeter, grow
 
@@ -51,7 +52,8 @@ class Range:
 class SiteBalance:
     """A gateway's tree over [from_ms, to_ms), in windows of `length_ms`.
 
-    `suspects` names by meter what explains the gap below it.
+    `suspects` names by meter what explains the gap below it, `sums` the totals that are not that
+    of their rates.
     """
 
     gateway: str
@@ -64,11 +66,12 @@ class SiteBalance:
     tiers: tuple[TierGap, ...]
     suspects: Mapping[str, Suspect]
     overlaps: tuple[Overlap, ...]
+    sums: tuple[BrokenSum, ...]
 
     @property
     def has_mistakes(self) -> bool:
         """Whether a meter is named that somebody should look at."""
-        return bool(self.suspects or self.overlaps)
+        return bool(self.suspects or self.overlaps or self.sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ async def balance_site(
         tier_gaps(nodes, tree.formulas),
         suspects,
         tree.overlaps,
+        await broken_sums(store, gateway, windows.from_ms, windows.to_ms),
     )
 
 
