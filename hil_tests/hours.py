@@ -32,7 +32,7 @@ START_MS = 1_790_001_000_000  # 21 September 2026, a quarter of an hour begins i
 _PERIOD_MS = 120_000
 _ANSWER_MS, _SILENCE_MS = 200, 600
 _CUT_EVERY_MS = 300_000
-_POWER_MAX_KW = 400
+POWER_MAX_KW = 400
 _BLUR_MS = 2_000
 _BYTES_MAX = 64 << 20
 
@@ -188,7 +188,7 @@ def _site_file(directory: Path, names: Sequence[str]) -> Path:
     parts += [
         f'[[bus.meter]]\nname = "{name}"\naddress = "{_address(place)}"\ntier = 1'
         f'\nprofile = "dlt645-2007-generic"\nperiod = "{_PERIOD_MS}ms"'
-        f'\npoints = ["active_energy_import"]\npower_max = "{_POWER_MAX_KW} kW"'
+        f'\npoints = ["active_energy_import"]\npower_max = "{POWER_MAX_KW} kW"'
         f'\nstatistics = ["active_energy_import"]'
         f'\ndemand = {{ points = ["active_energy_import"], slip = "5min" }}'
         for place, name in enumerate(names)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeagg.cli import main
-from hil_tests.hours import GATEWAY, Fate, Lived, live
+from hil_tests.hours import GATEWAY, POWER_MAX_KW, Fate, Lived, live
 from hil_tests.oracle import judge
 from hil_tests.stored import Audit, Stored, load
 from hil_tests.verdict import Verdict
@@ -97,6 +97,24 @@ def test_the_command_shows_both_in_words(two: Found, capsys: pytest.CaptureFixtu
     assert " swapped active_energy_import another meter hangs there: " in replaced
     assert main(["audits", "--store", two[2], "--json"]) == 0
     assert [one["kind"] for one in json.loads(capsys.readouterr().out)] == ["rollover", "replaced"]
+
+
+def test_the_greatest_demand_is_the_meters_own_and_no_bridge_spoils_it(
+    two: Found, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # the hours cross a local midnight: the day before it is known
+    assert main(["demand", "--store", two[2], "--json"]) == 0
+    found = {one["meter"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found.keys() == TWO.keys()
+    truth = two[1].truth
+    for meter, one in found.items():
+        block, sliding = float(one["block"]["value"]), float(one["sliding"]["value"])
+        assert (one["unit"], one["month"], one["days"]) == ("kW", "2026-09", 1)
+        assert 0 < block <= sliding <= POWER_MAX_KW
+        end_ms, point = one["block"]["end_ms"], truth.point(meter, "active_energy_import")
+        begin_ms = end_ms - 900_000
+        energy = truth.counted(meter, point, end_ms) - truth.counted(meter, point, begin_ms)
+        assert block == pytest.approx(float(4 * energy), rel=0.03), meter
 
 
 def test_whatever_a_register_does_nothing_is_negative_and_nothing_bridged_in_silence(
