@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults aarch64 bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -18,7 +18,8 @@ help:
 	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
-	@echo 'make bench             bus, CPU and bytes beside peers, as ratios'
+	@echo 'make aarch64           the crate as aarch64 under QEMU: golden files give the same bytes'
+	@echo 'make bench             bus, CPU, bytes and windows beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
 	@echo 'make wheels            build the distributions into dist/: edgeagg, edgeagg-agent, edgeagg-sim'
@@ -66,11 +67,16 @@ days: setup
 faults: setup
 	@$(BIN)/python -m hil_tests.virtual.wire --transactions 1000000 --seed $(SEED)
 
+# the gateway's processor, emulated; needs a cross linker and qemu-user, and says so
+aarch64: setup
+	tools/check-aarch64.sh
+
 # ratios beside peers and physical bounds; some ten minutes on a machine that does nothing else
 bench: setup
 	@$(BIN)/python -m hil_tests.speed bus
 	@$(BIN)/python -m hil_tests.speed cpu
 	@$(BIN)/python -m hil_tests.speed.codec
+	@$(BIN)/python -m hil_tests.speed.windows
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .

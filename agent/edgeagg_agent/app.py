@@ -70,6 +70,8 @@ class Agent:
             for to in site.destinations
         ]
         self._memory = Memory(site.state_directory)
+        # once: a plan of a full bus takes longer than a status may
+        self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -114,7 +116,7 @@ class Agent:
                 for place in range(len(meter.groups)):
                     groups[group] = reader, place
                     group += 1
-            spare = 1 - budget(config.load()).share
+            spare = 1 - self._planned_shares[config.name]
             pollers.append(Poller(bus, groups, self._recorder, self._clock, spare=spare))
         return pollers
 
@@ -197,6 +199,7 @@ class Agent:
             self._recorder,
             self._outbox,
             self._uplinks,
+            planned_shares=self._planned_shares,
             started_ms=self._started_ms,
             now_ms=self._clock.now_ms(),
         )

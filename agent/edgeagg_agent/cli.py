@@ -25,7 +25,7 @@ from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.config import load_site
+from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
 from edgeagg_agent.guards import decimal, guard_lines
 from edgeagg_agent.reader import MeterReader
@@ -162,7 +162,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    site = load_site(options.site)
+    site = read_site(options.site)
     loads = [bus.load() for bus in site.buses]
     if options.json:
         print(json.dumps(budget_json(loads, BAUDS), indent=1))
@@ -171,6 +171,7 @@ def _plan(options: argparse.Namespace) -> int:
         for meter in site.meters:
             for line in _guard_lines(meter):
                 print(f"{meter.name}  {line}")
+    check_loads(site)  # behind the whole budget, so that whoever is refused sees what it is made of
     return 0
 
 

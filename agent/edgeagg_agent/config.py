@@ -51,6 +51,22 @@ def load_site(file: Path) -> Site:
 
     Raises ConfigError naming the file, the key, what was found and what is allowed.
     """
+    site = read_site(file)
+    check_loads(site)
+    return site
+
+
+def check_loads(site: Site) -> None:
+    """Raise ConfigError when the meters of a bus ask for more than it has time for."""
+    for bus in site.buses:
+        check_load(site.file, bus.load(), BAUDS)
+
+
+def read_site(file: Path) -> Site:
+    """Read a site file and check all but whether its buses have time for it.
+
+    Raises ConfigError as `load_site` does. For whoever shows the time before judging it.
+    """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -75,8 +91,6 @@ def load_site(file: Path) -> Site:
     _refuse_gateway(file, meters)
     _check_ports(file, buses)
     _check_tree(file, meters)
-    for bus in buses:
-        check_load(file, bus.load(), BAUDS)
     status = top.table("status", "file metrics", {})
     found = Site(
         file=file,

@@ -201,6 +201,22 @@ def test_plan_as_json_has_a_budget_for_every_bus(tmp_path, capsys):
     assert {way["change"] for way in found["yard"]["ways"]} >= {"19200 Bd"}
 
 
+def test_an_infeasible_plan_is_shown_whole_before_it_is_refused(tmp_path, capsys):
+    file = write_site(tmp_path, *[('period = "2s"', 'period = "200ms"')] * 2)
+    assert main(["plan", str(file)]) == 2
+    output = capsys.readouterr()
+    shown = lines(output.out)
+    assert shown[0].startswith("bus switchroom: ")
+    assert "NOT feasible: the meters ask for " in shown[0]
+    assert sum("it would do with " in line for line in shown) == 3
+    assert any(line.startswith("bus roof: ") and line.endswith("feasible") for line in shown)
+    (refusal,) = lines(output.err)
+    assert "bus[switchroom].meter.period: the meters ask for " in refusal
+    assert main(["plan", str(file), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert [found[name]["is_feasible"] for name in ("switchroom", "roof")] == [False, True]
+
+
 @pytest.mark.parametrize("command", ["plan", "check", "run"])
 def test_an_infeasible_plan_is_refused_with_three_changes_that_would_make_it_feasible(
     tmp_path, capsys, command
@@ -208,7 +224,7 @@ def test_an_infeasible_plan_is_refused_with_three_changes_that_would_make_it_fea
     file = write_site(tmp_path, *[('period = "2s"', 'period = "200ms"')] * 2)
     assert main([command, str(file)]) == 2
     output = capsys.readouterr()
-    assert output.out == ""
+    assert (output.out == "") == (command != "plan")
     (line,) = lines(output.err)
     assert "bus[switchroom].meter.period: the meters ask for " in line
     _, ways = line.split("what would help: ")

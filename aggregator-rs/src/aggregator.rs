@@ -6,6 +6,7 @@
 mod columns;
 mod demands;
 mod group;
+mod pending;
 
 use std::sync::Arc;
 
@@ -15,17 +16,17 @@ use crate::calendar::Calendar;
 use crate::codec;
 use crate::demand::DemandShape;
 use crate::error::Error;
-use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
+use crate::reading::{Gap, Record, Row, RowView, GOOD, POINTS_MAX};
 use crate::table::Table;
 use crate::totaliser::Totaliser;
 use crate::varint::{write_u64, Reader};
-use crate::window::{PointKind, Windows, BRIDGE_PERIODS};
+use crate::window::{PointKind, BRIDGE_PERIODS};
 
 /// Cells after which a payload is full: at 10 bytes for the most hostile value it still fits the
 /// largest message (256 KiB).
 pub const CUT_CELLS_MAX: usize = 24_576;
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// The shape of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +151,9 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over these groups, with the windows of a site in Shanghai. A window shorter
-    /// than a group's period means nothing for it and is left out there.
+    /// An aggregator over these groups, with the windows of a site in Shanghai; those of
+    /// [`crate::calendar::MONTH_MS`] are months. A window shorter than a group's period means
+    /// nothing for it and is left out there.
     ///
     /// # Errors
     /// `InvalidArgument` for a window length outside (0, 2^32).
@@ -168,26 +170,14 @@ impl Aggregator {
         lengths_ms: &[i64],
         calendar: Calendar,
     ) -> Result<Aggregator, Error> {
-        let calendar = Arc::new(calendar);
-        let mut groups = Vec::with_capacity(shapes.len());
-        for shape in shapes {
-            let mut windows = Vec::new();
-            for &length_ms in lengths_ms {
-                if u32::try_from(length_ms).is_err() {
-                    return Err(Error::InvalidArgument("window length out of range"));
-                }
-                if length_ms >= shape.period_ms {
-                    windows.push(Windows::new(
-                        length_ms,
-                        shape.period_ms,
-                        shape.kinds.clone(),
-                        shape.sampled.clone(),
-                        Arc::clone(&calendar),
-                    )?);
-                }
-            }
-            groups.push(Group::new(shape, windows, &calendar));
+        if lengths_ms.iter().any(|&it| u32::try_from(it).is_err()) {
+            return Err(Error::InvalidArgument("window length out of range"));
         }
+        let calendar = Arc::new(calendar);
+        let groups = shapes
+            .into_iter()
+            .map(|shape| Group::new(shape, lengths_ms, &calendar))
+            .collect::<Result<_, _>>()?;
         Ok(Aggregator { groups, late: 0 })
     }
 
@@ -196,16 +186,31 @@ impl Aggregator {
     /// # Errors
     /// `InvalidArgument` for an unknown group, a row that does not fit it, or a slot not after the
     /// group's last one.
+    #[allow(clippy::needless_pass_by_value)] // what is pushed is given away
     pub fn push_row(&mut self, group: u32, row: Row) -> Result<Vec<u8>, Error> {
+        let mut record = Vec::new();
+        self.push_view(group, row.view(), &mut record)?;
+        Ok(record)
+    }
+
+    /// As [`Aggregator::push_row`], for a row that the caller keeps; append its journal record to
+    /// `record`.
+    ///
+    /// # Errors
+    /// As [`Aggregator::push_row`].
+    pub fn push_view(
+        &mut self,
+        group: u32,
+        row: RowView<'_>,
+        record: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let state = self.group_mut(group)?;
         row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
-        let record = Record::Row(group, row);
-        let bytes = record.to_bytes();
-        if let Record::Row(_, row) = record {
-            self.late += u64::from(!self.group_mut(group)?.push(row));
-        }
-        Ok(bytes)
+        row.write(group, record);
+        let in_time = state.push(row);
+        self.late += u64::from(!in_time);
+        Ok(())
     }
 
     /// Take in a run of slots that nobody read; return its journal record.

@@ -1,6 +1,7 @@
 //! The Python border: the only file that names pyo3. Values in, values out; errors become
 //! exceptions in one place.
 
+mod columns;
 mod journal;
 mod signature;
 
@@ -10,12 +11,12 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::demand::DemandShape;
 use crate::error::Error;
-use crate::reading::{Gap, Row};
+use crate::reading::{Gap, RowView};
 use crate::table::{Column, WINDOW_COLUMNS};
 use crate::totaliser::Guard;
 use crate::window::PointKind;
@@ -118,6 +119,7 @@ impl PyAggregator {
         Ok(PyAggregator(aggregator))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn push_row<'py>(
         &mut self,
         py: Python<'py>,
@@ -127,13 +129,15 @@ impl PyAggregator {
         values: Vec<Option<i64>>,
         qualities: Vec<u8>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok(PyBytes::new(py, &self.0.push_row(group, row)?))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok(PyBytes::new(py, &record))
     }
 
     #[pyo3(signature = (group, due_ms, at_ms, plan, replies, *, ratios = 0))]
@@ -151,13 +155,15 @@ impl PyAggregator {
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let (values, qualities) = plan.decode_all(&replies, ratios)?;
         let told = PyBytes::new(py, &qualities);
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok((PyBytes::new(py, &self.0.push_row(group, row)?), told))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok((PyBytes::new(py, &record), told))
     }
 
     fn push_gap<'py>(
@@ -200,16 +206,17 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut(&mut self, now_ms: i64) -> PyResult<Option<PyCut>> {
-        Ok(self.0.cut(now_ms)?.map(PyCut))
+    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> PyResult<Option<PyCut>> {
+        Ok(py.detach(|| self.0.cut(now_ms))?.map(PyCut))
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.snapshot()?))
+        let snapshot = py.detach(|| self.0.snapshot())?;
+        Ok(PyBytes::new(py, &snapshot))
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> PyResult<()> {
-        Ok(self.0.restore(snapshot)?)
+    fn restore(&mut self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        Ok(py.detach(|| self.0.restore(snapshot))?)
     }
 }
 
@@ -372,6 +379,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CODEC_DELTA",
             "CODEC_PLAIN",
             "CUT_CELLS_MAX",
+            "MONTH_MS",
             "VERSION",
             "WINDOW_COLUMNS",
             "Aggregator",
@@ -381,6 +389,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "ScanPlan",
             "SecretKey",
             "decode",
+            "decode_columns",
             "verify",
         ],
     )?;
@@ -389,6 +398,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
     module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
+    module.add("MONTH_MS", MONTH_MS)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
@@ -397,5 +407,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
-    module.add_function(wrap_pyfunction!(decode, module)?)
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)
 }

@@ -9,6 +9,7 @@ __all__ = [
     "CODEC_DELTA",
     "CODEC_PLAIN",
     "CUT_CELLS_MAX",
+    "MONTH_MS",
     "VERSION",
     "WINDOW_COLUMNS",
     "Aggregator",
@@ -18,6 +19,7 @@ __all__ = [
     "ScanPlan",
     "SecretKey",
     "decode",
+    "decode_columns",
     "verify",
 ]
 
@@ -26,6 +28,7 @@ CODEC_CM: Final[int]
 CODEC_DELTA: Final[int]
 CODEC_PLAIN: Final[int]
 CUT_CELLS_MAX: Final[int]
+MONTH_MS: Final[int]
 WINDOW_COLUMNS: Final[int]
 
 _Guard: TypeAlias = tuple[int | None, int, int]
@@ -40,7 +43,11 @@ class CodecError(ValueError):
 
 @final
 class Aggregator:
-    """Rows in, payloads out. Raises ValueError for arguments that do not fit."""
+    """Rows in, payloads out. Raises ValueError for arguments that do not fit.
+
+    One thread at a time: a call while another thread is in `cut`, `snapshot` or `restore`, which
+    release the GIL, raises RuntimeError. The other methods take in one row; they keep it.
+    """
 
     def __new__(
         cls,
@@ -60,8 +67,11 @@ class Aggregator:
 
         `offsets` are the changes of the site's local time, as (UTC ms, offset from UTC in ms), see
         `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
-        by that clock. `statistics` are the points, as (group, point), whose standard deviation (x
-        1000), 50th and 95th percentile are rows of kind 6 in the payload.
+        by that clock, and the length MONTH_MS stands for its months, however long they are. Lengths
+        that nest are made of the same rows: one too late for the shortest is in none of them.
+
+        `statistics` are the points, as (group, point), whose standard deviation (x 1000), 50th and
+        95th percentile are rows of kind 6 in the payload.
 
         `demands` are the points, as (group, point, period_ms, slip_ms), whose highest block and
         sliding demand of each local day are rows of kind 7 in the payload. The period divides an
@@ -109,11 +119,19 @@ class Aggregator:
     def pending_cells(self) -> int:
         """Cells waiting to be cut; a payload is full at CUT_CELLS_MAX."""
     def cut(self, now_ms: int) -> Cut | None:
-        """Take what is pending, up to CUT_CELLS_MAX; call until None."""
+        """Take what is pending, up to CUT_CELLS_MAX; call until None. Releases the GIL."""
     def snapshot(self) -> bytes:
-        """Return the whole state; ValueError while cells are pending."""
+        """Return the whole state: open windows, totalisers, last slots. Releases the GIL.
+
+        An aggregator of the same shape that restores it gives the same bytes for the same calls.
+        ValueError while cells are pending: they belong to the next cut, not to the state.
+        """
     def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot of an aggregator of the same shape."""
+        """Take over a snapshot; what was taken in before is forgotten. Releases the GIL.
+
+        CodecError when it is no snapshot of an aggregator of this shape; use a new one then, for
+        this one holds a part of it.
+        """
 
 @final
 class Cut:
@@ -193,7 +211,20 @@ class Journal:
         """What opening put right: torn bytes wiped, numbers lost."""
 
 def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
-    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none."""
+    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none.
+
+    Releases the GIL.
+    """
+
+def decode_columns(
+    codec: int, payload: bytes
+) -> list[tuple[int, int, int, int, list[tuple[bytes, bytes | None]]]]:
+    """Decode a payload as `decode` does, each column as (values, validity) in Arrow's layout.
+
+    `values` holds signed 64-bit integers in the machine's byte order, 0 where there is none;
+    `validity` one bit per row, lowest first, 1 where there is a value, or None when there are all.
+    Releases the GIL. For names, see `edgeagg.columns`.
+    """
 
 @final
 class SecretKey:

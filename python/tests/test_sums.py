@@ -15,6 +15,7 @@ from edgeagg.batch import Batch, BatchKind
 from edgeagg.cli import main
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, PointSum, Quality
 from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.store import open_store
 from python.tests.platform_site import DAY_MS, HOUR_MS, MINUTE_MS, QUARTER_MS, START_MS
 
@@ -57,7 +58,7 @@ async def fill(database: Path, change: Change = lambda _, values: values, unread
     store = await open_store(url)
     try:
         messages = [Message(topics.batch("g"), batch.to_bytes()) for batch in batches]
-        await Inbox(store).take(messages, 5_000)
+        await Inbox(store, Admission.ANYBODY).take(messages, 5_000)
     finally:
         await store.close()
     return url

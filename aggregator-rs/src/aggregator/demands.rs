@@ -7,7 +7,7 @@ use super::GroupShape;
 use crate::calendar::Calendar;
 use crate::demand::{DayRow, Demand, DAY_CELLS};
 use crate::error::Error;
-use crate::reading::Row;
+use crate::reading::RowView;
 use crate::table::{Column, Table, TableKind, DEMAND_COLUMNS};
 use crate::totaliser::doubt_ms;
 use crate::varint::Reader;
@@ -42,7 +42,7 @@ impl Demands {
     }
 
     /// Take in a row, and what the totalisers counted up to it.
-    pub(super) fn push(&mut self, row: &Row, steps: &[PointStep]) {
+    pub(super) fn push(&mut self, row: RowView<'_>, steps: &[PointStep]) {
         for (point, demand) in &mut self.points {
             demand.push(row.at_ms, row.values.get(*point).copied().flatten());
         }
