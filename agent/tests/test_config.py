@@ -9,7 +9,7 @@ import pytest
 from agent.tests.fakes import SITE, write_site
 from agent.tests.mixed_site import FEEDER, HEAT, MIXED, MIXED_MISTAKES, WATER, write_mixed
 from agent.tests.site_mistakes import MISTAKES
-from edgeagg import keyfile
+from edgeagg import _core, keyfile
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue, Demand, Group, LocalTime, MeterInfo
 from edgeagg.seal import key_text
@@ -350,3 +350,10 @@ def test_a_catalogue_too_long_for_one_message_is_refused_before_the_start(tmp_pa
     assert caught.value.key == "bus.meter.points"
     assert "points make a catalogue of" in caught.value.found
     assert caught.value.allowed.startswith("at most 261120 bytes: fewer points per meter")
+
+
+def test_a_month_is_a_window_length_of_its_own(tmp_path):
+    windows = ("[status]", '[windows]\nlengths = ["15min", "24h", "month"]\n[status]')
+    site = load_site(write_site(tmp_path, windows))
+    assert site.window_lengths_ms == (900_000, 86_400_000, _core.MONTH_MS)
+    assert Catalogue.from_bytes(site.catalogue().to_bytes()).window_lengths_ms[-1] == _core.MONTH_MS
