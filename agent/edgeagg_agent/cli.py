@@ -27,9 +27,10 @@ from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
+from edgeagg_agent.guards import decimal, guard_lines
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.scan import Scan
-from edgeagg_agent.site import BusConfig, Site
+from edgeagg_agent.site import BusConfig, Meter, Site
 
 _EXAMPLES = """examples:
   edgeagg-agent check /etc/edgeagg/site.toml          is the file right, are the ports there, is there time enough?
@@ -151,6 +152,8 @@ def _check(options: argparse.Namespace) -> int:
                 f"  {meter.name:<16} {meter.address!s:<10} {meter.profile.name:<20} {periods}"
                 f"{'' if meter.profile.status == 'verified' else '  (draft: compare with display)'}"
             )
+            for line in _guard_lines(meter):
+                print(f"    {line}")
     for line in budget_lines([bus.load() for bus in site.buses], BAUDS):
         print(line)
     buses = "1 bus" if len(site.buses) == 1 else f"{len(site.buses)} buses"
@@ -165,8 +168,15 @@ def _plan(options: argparse.Namespace) -> int:
         print(json.dumps(budget_json(loads, BAUDS), indent=1))
     else:
         print("\n".join(budget_lines(loads, BAUDS)))
+        for meter in site.meters:
+            for line in _guard_lines(meter):
+                print(f"{meter.name}  {line}")
     check_loads(site)  # behind the whole budget, so that whoever is refused sees what it is made of
     return 0
+
+
+def _guard_lines(meter: Meter) -> list[str]:
+    return guard_lines(point for group in meter.catalogued() for point in group.points)
 
 
 def _read(options: argparse.Namespace) -> int:
@@ -267,14 +277,6 @@ async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, tup
     return results
 
 
-def _value(mantissa: int, exponent: int) -> str:
-    """Return the exact decimal."""
-    if exponent >= 0:
-        return str(mantissa * 10**exponent)
-    digits = str(abs(mantissa)).rjust(1 - exponent, "0")
-    return f"{'-' if mantissa < 0 else ''}{digits[:exponent]}.{digits[exponent:]}"
-
-
 def _print_scans(reader: MeterReader, scans: Sequence[Scan]) -> None:
     meter = reader.meter
     took_ms = scans[0].skew_s * 1000
@@ -305,7 +307,7 @@ def _readings(scans: Sequence[Scan]) -> Iterator[tuple[str, str | None, str, str
     for scan in scans:
         values, qualities = scan.decode()
         for point, value, quality in zip(scan.group.points, values, qualities, strict=True):
-            shown = None if value is None else _value(value, point.exponent)
+            shown = None if value is None else decimal(value, point.exponent)
             yield point.name, shown, point.unit, Quality(quality).name.lower()
 
 
@@ -324,6 +326,7 @@ def _checked(bus: BusConfig) -> dict[str, Any]:
                     {"period_ms": group.period_ms, "points": len(group.points)}
                     for group in meter.groups
                 ],
+                "guards": _guard_lines(meter),
             }
             for meter in bus.meters
         ],

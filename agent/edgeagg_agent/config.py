@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 from edgeagg.batch import check_gateway
 from edgeagg.errors import ConfigError, FormatError
-from edgeagg.seal import parse_key
+from edgeagg.localtime import offsets
+from edgeagg.model import LocalTime
+from edgeagg.seal import MESSAGE_BYTES_MAX, parse_key
 from edgeagg.tomltable import Table, hint
 from edgeagg_agent import metrics
 from edgeagg_agent.budget_report import check_load
@@ -36,6 +38,9 @@ from edgeagg_agent.site import BusConfig, Destination, Meter, Site
 _SIZE = re.compile(r"(\d+)\s*(MB|GB)")
 _SIZE_BYTES = {"MB": 1 << 20, "GB": 1 << 30}
 _TURNAROUND_MS = 25
+_ENVELOPE_BYTES = 1024  # of a message around its payload: more than any seal and name need
+# fixed, so that the same file gives the same catalogue in every year
+_FROM_YEAR, _TO_YEAR = 2020, 2060
 _BUS_KEYS = "name port tcp rtu_tcp mode baud format turnaround_ms meter"
 _LINKS = ("port", "tcp", "rtu_tcp")
 _PORTS = {"tcp": 502, "rtu_tcp": 4001}  # Modbus TCP's; of serial servers the commonest
@@ -67,7 +72,7 @@ def read_site(file: Path) -> Site:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
-    site = top.table("site", "gateway name profiles key_file")
+    site = top.table("site", "gateway name profiles key_file time_zone")
     state = top.table("state", "directory bytes_max")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
@@ -87,7 +92,7 @@ def read_site(file: Path) -> Site:
     _check_ports(file, buses)
     _check_tree(file, meters)
     status = top.table("status", "file metrics", {})
-    return Site(
+    found = Site(
         file=file,
         gateway=_gateway(site),
         name=read_plain(site, "name"),
@@ -100,7 +105,10 @@ def read_site(file: Path) -> Site:
         flush_ms=read_duration(top.table("batch", "flush", {}), "flush", "60s"),
         destinations=destinations,
         buses=buses,
+        local_time=_local_time(site),
     )
+    _check_catalogue(file, found)
+    return found
 
 
 _DESTINATION_KEYS = "name broker username password_file ca_file platform_keys"
@@ -111,6 +119,29 @@ def _gateway(table: Table) -> str:
         return check_gateway(table.text("gateway"))
     except FormatError as error:
         raise table.error("gateway", str(error), "for example qp-0001") from None
+
+
+def _local_time(table: Table) -> LocalTime:
+    zone = table.text("time_zone", (), "Asia/Shanghai")
+    try:
+        changes = offsets(zone, from_year=_FROM_YEAR, to_year=_TO_YEAR)
+    except ValueError as error:
+        allowed = "a time zone such as Asia/Shanghai, and the package tzdata"
+        raise table.error("time_zone", str(error), allowed) from None
+    return LocalTime(zone, tuple(changes))
+
+
+def _check_catalogue(file: Path, site: Site) -> None:
+    size = len(site.catalogue().to_bytes())
+    if size > MESSAGE_BYTES_MAX - _ENVELOPE_BYTES:
+        points = sum(len(group.points) for group in site.catalogue().groups)
+        raise ConfigError(
+            file,
+            "bus.meter.points",
+            f"{points} points make a catalogue of {size} bytes",
+            f"at most {MESSAGE_BYTES_MAX - _ENVELOPE_BYTES} bytes: fewer points per meter,"
+            " or a second gateway",
+        )
 
 
 def _bus(file: Path, table: Table, folders: Sequence[Path]) -> BusConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from edgeagg._core import MONTH_MS
 from edgeagg.tomltable import Table
 from edgeagg_agent.bus.timing import ASCII_CHAR_BITS, CHAR_BITS
 
@@ -57,10 +58,13 @@ def read_period(table: Table, key: str, default: str) -> int:
 
 
 def read_length(table: Table, text: str) -> int:
-    """Return the length of a window, in milliseconds."""
+    """Return the length of a window, in milliseconds; that of months stands for all of them."""
+    if text == "month":
+        return MONTH_MS
     length_ms = _parse(text)
     if length_ms is None or not 1000 <= length_ms <= _DAY_MS or _DAY_MS % length_ms:
-        raise table.error("lengths", repr(text), "1s to 24h, a whole number of times a day")
+        allowed = "1s to 24h, a whole number of times a day, or month"
+        raise table.error("lengths", repr(text), allowed)
     return length_ms
 
 

@@ -96,6 +96,7 @@ class Learned:
 
     `answered_max` and `too_long` bound the longest read from both sides, 0 while unknown. `trials`
     counts those made since anything was learned, `open_trials` those of the same read in vain.
+    `serial` is the number that the meter calls itself, "" while unknown.
     """
 
     profile: str
@@ -105,6 +106,7 @@ class Learned:
     trials: int = 0
     open_trials: int = 0
     next_trial_ms: int | None = None
+    serial: str = ""
 
     @staticmethod
     def from_json(kept: Mapping[str, Any], profile: str) -> Learned:
@@ -121,9 +123,10 @@ class Learned:
                 int(kept["registers_max"]),
             )
             numbers = {name: int(kept[name]) for name in ("answered_max", "too_long", "trials")}
+            serial = str(kept.get("serial", ""))
         except (KeyError, TypeError, ValueError, OverflowError):
             return Learned(profile)
-        return Learned(profile, known, **numbers)
+        return Learned(profile, known, **numbers, serial=serial)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is to be kept; the times of trials are not, a start waits anew."""
@@ -135,6 +138,7 @@ class Learned:
             "answered_max": self.answered_max,
             "too_long": self.too_long,
             "trials": self.trials,
+            "serial": self.serial,
         }
 
     def answered(self, block: Block) -> Learned:

@@ -24,7 +24,7 @@ from edgeagg._core import (
     decode,
 )
 from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
-from edgeagg.model import Catalogue, Kind, Quality
+from edgeagg.model import Catalogue, Kind, PointInfo, Quality
 from edgeagg.seal import Signer
 from edgeagg_agent.outbox import Outbox
 
@@ -132,6 +132,10 @@ class Recorder:
         """Declare a run of slots that nobody read."""
         record = self._aggregator.push_gap(group, first_due_ms, last_due_ms, slots, reason)
         self._staged.append((_ROW, record))
+
+    def replaced(self, group: int) -> None:
+        """Record that another meter hangs in the group's place: its registers go on from theirs."""
+        self._staged.append((_ROW, self._aggregator.replace_meter(group)))
 
     async def commit(self) -> None:
         """Return when everything recorded before this call is on the disk."""
@@ -307,10 +311,10 @@ class Recorder:
         self._write([(_CUT, _CUT_RECORD.pack(now_ms, 0))])
         self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
         aggregator = _aggregator(catalogue)
+        known = [group.identity for group in self._catalogue.groups]
         for number, group in enumerate(catalogue.groups):
-            if group in self._catalogue.groups:
-                former = self._catalogue.groups.index(group)
-                last_due_ms = self._aggregator.last_due_ms(former)
+            if group.identity in known:
+                last_due_ms = self._aggregator.last_due_ms(known.index(group.identity))
                 if last_due_ms is not None:
                     # so that the group's first slot is counted from there, and no slot is forgotten
                     aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
@@ -337,13 +341,30 @@ class Recorder:
 
 
 def _aggregator(catalogue: Catalogue) -> Aggregator:
+    local = catalogue.local_time
+    every = [
+        (number, place, point)
+        for number, group in enumerate(catalogue.groups)
+        for place, point in enumerate(group.points)
+    ]
     return Aggregator(
-        [
-            (group.period_ms, [point.kind is Kind.TOTALISER for point in group.points])
-            for group in catalogue.groups
-        ],
+        [(group.period_ms, list(map(_kind, group.points))) for group in catalogue.groups],
         catalogue.window_lengths_ms,
+        offsets=None if local is None else local.offsets,
+        statistics=[(number, place) for number, place, point in every if point.statistics],
+        demands=[
+            (number, place, point.demand.period_ms, point.demand.slip_ms)
+            for number, place, point in every
+            if point.demand is not None
+        ],
     )
+
+
+def _kind(point: PointInfo) -> bool | tuple[int | None, int, int]:
+    guard = point.guard
+    if guard is None:
+        return point.kind is Kind.TOTALISER
+    return guard.wraps_at, guard.rate_max_per_h, guard.resolution
 
 
 def _write_catalogue(directory: Path, catalogue: Catalogue) -> None:

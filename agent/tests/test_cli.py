@@ -16,6 +16,7 @@ from agent.tests.mixed_site import FEEDER, write_mixed
 from edgeagg.errors import LinkError
 from edgeagg_agent import app, cli
 from edgeagg_agent.cli import main
+from edgeagg_agent.guards import decimal
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.uplink import Uplink
@@ -135,7 +136,7 @@ def test_check_tells_what_is_read_how_often_and_the_budget_of_every_bus(site, ca
     assert main(["check", str(site)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    head, pv, hvac, budget, *rest, end = lines(output.out)
+    head, pv, guarded, hvac, also, budget, first, *_, end = lines(output.out)
     assert head == "roof  tcp 127.0.0.1:502"
     assert pv.split()[:4] == ["pv", "unit", "1", "eastron-sdm630"]
     assert pv.endswith("2 points every 1 s")
@@ -143,7 +144,9 @@ def test_check_tells_what_is_read_how_often_and_the_budget_of_every_bus(site, ca
     assert hvac.endswith("15 points every 2 s")
     assert budget.startswith("bus roof: TCP, 2 meters, ")
     assert "6.2% of its time: feasible" in budget
-    assert rest[0].startswith("  pv: 1 read, 25 ms, 2.5%")
+    assert guarded == ("    active_energy_import: not known where it rolls over, at most 100000 kW")
+    assert also.endswith("active_energy_export: not known where it rolls over, at most 100000 kW")
+    assert first.startswith("  pv: 1 read, 25 ms, 2.5%")
     assert end == f"{site} is right: 2 meters on 1 bus."
     assert list(site.parent.iterdir()) == [site]
 
@@ -169,6 +172,8 @@ def test_check_gives_the_plan_as_json(site, capsys):
     assert [meter["name"] for meter in roof["meters"]] == ["pv", "hvac"]
     pv = roof["meters"][0]
     assert (pv["address"], pv["groups"]) == ("unit 1", [{"period_ms": 1000, "points": 2}])
+    (guard,) = pv["guards"]
+    assert guard == "active_energy_import: not known where it rolls over, at most 100000 kW"
     assert roof["budget"]["meters"]["pv"]["reads"] == 1
 
 
@@ -178,6 +183,7 @@ def test_plan_prints_the_budget_of_every_bus_though_its_port_is_not_there(tmp_pa
     output = capsys.readouterr()
     assert output.err == ""
     cellar, *rest = lines(output.out)
+    assert "feeder  active_energy_import: rolls over at 1000000 kWh, at most 100000 kW" in rest
     assert cellar.startswith("bus cellar: 2400 Bd, 5 meters, one read of everything ")
     assert any(line.startswith("bus yard: 9600 Bd, ") for line in rest)
     assert any(line.startswith("  with 4800 Bd: ") for line in rest)
@@ -455,4 +461,4 @@ def test_a_bug_in_a_poller_is_not_hidden(site, bus, fast, monkeypatch):
     ],
 )
 def test_a_value_is_printed_exactly(mantissa, exponent, text):
-    assert cli._value(mantissa, exponent) == text
+    assert decimal(mantissa, exponent) == text

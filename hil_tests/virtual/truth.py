@@ -33,8 +33,13 @@ _TABLES = {  # with what puts their rows in order
     "readings": "1, 2",
     "windows": "1, 2, 3",
     "gaps": "1, 2",
+    "audits": "1, 2, 3, 4",
+    "uncertainties": "1, 2, 3",
+    "statistics": "1, 2, 3",
+    "demands": "1, 2, 3",
     "quarantine": "1, 2, 3, 4",
 }
+_ROWS = ("readings", "windows", "gaps", "audits", "uncertainties", "statistics", "demands")
 _F32_ERROR = 2.0**-23  # of what a float register makes of a value, generously
 
 
@@ -118,11 +123,9 @@ class Oracle:
 
     def _check_counts(self, outbox: Outbox) -> None:
         """No row is in two batches: the tables, whose keys are unique, hold all that were sent."""
-        sent = Counter({"readings": 0, "windows": 0, "gaps": 0})
+        sent = Counter(dict.fromkeys(_ROWS, 0))
         for rows in _contents(outbox):
-            sent["readings"] += len(rows.readings)
-            sent["windows"] += len(rows.windows)
-            sent["gaps"] += len(rows.gaps)
+            sent.update({table: len(getattr(rows, table)) for table in _ROWS})
         for table, count in sent.items():
             ((stored,),) = self._rows(f"SELECT count(*) FROM {table}")
             if stored != count:

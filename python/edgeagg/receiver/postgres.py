@@ -19,7 +19,9 @@ from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, postgres_queries, rows
+from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
+from edgeagg.receiver.points import points_text
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -70,6 +72,7 @@ class PostgresStore:
             async with store._transaction() as connection:
                 # CREATE ... IF NOT EXISTS fails when two sessions run it at the same moment
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                rows.check_version(await _version(connection))
                 await connection.execute(_SCHEMA.read_text(encoding="utf-8"))
         except ValueError:
             pool.terminate()
@@ -195,6 +198,27 @@ class PostgresStore:
             await self._register(postgres_queries.AFTER, gateway, meter, point, at_ms),
         )
 
+    async def audits(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredAudit]:
+        """Return what was bridged in [from_ms, to_ms), oldest first."""
+        found = await self._all(postgres_queries.AUDITS, gateway, from_ms, to_ms, meter)
+        return [StoredAudit.of(*row) for row in found]
+
+    async def demands(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredDemand]:
+        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
+        found = await self._all(postgres_queries.DEMANDS, gateway, from_ms, to_ms, meter)
+        return [StoredDemand.of(*row) for row in found]
+
+    async def uncertainties(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> Sequence[StoredUncertainty]:
+        """Return those of the windows that begin or end at a moment, the shortest first."""
+        found = await self._all(postgres_queries.UNCERTAINTIES, gateway, meter, at_ms)
+        return [each for row in found for each in StoredUncertainty.of(*row)]
+
     async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
         """Return where the windows with energies begin and end."""
         ((first_ms, last_ms),) = await self._all(postgres_queries.SPAN, gateway, length_ms)
@@ -251,6 +275,13 @@ class PostgresStore:
             # that is set to wait for more than its own disk keeps that
             await connection.execute(postgres_queries.SYNCHRONOUS)
             yield connection
+
+
+async def _version(connection: Connection) -> int:
+    """Return of which version the tables are; 0 while there are none that say."""
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+        return 0
+    return int(await connection.fetchval("SELECT version FROM schema_version") or 0)
 
 
 @asynccontextmanager
@@ -328,53 +359,32 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
     )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
     contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
-    await _insert_rows(
-        connection,
-        "readings",
-        (
-            (numbers[gateway, row.group], *rows.reading_values(row))
-            for gateway, content in contents
-            for row in content.readings
-        ),
-    )
-    await _insert_rows(
-        connection,
-        "windows",
-        (
-            (numbers[gateway, row.group], row.length_ms, row.start_ms, *rows.window_values(row))
-            for gateway, content in contents
-            for row in content.windows
-        ),
-    )
-    await _insert_rows(
-        connection,
-        "gaps",
-        (
-            (numbers[gateway, row.group], *rows.gap_values(row))
-            for gateway, content in contents
-            for row in content.gaps
-        ),
-    )
-
-
-_KEY_WIDTHS = {"readings": 2, "windows": 3, "gaps": 2}
-_WIDTHS = {"readings": 5, "windows": 3 + len(rows.WINDOW_ARRAYS), "gaps": 5}
+    for table in rows.TABLES:
+        await _insert_rows(
+            connection,
+            table,
+            (
+                (numbers[gateway, group], *values)
+                for gateway, content in contents
+                for group, values in table.rows(content)
+            ),
+        )
 
 
 async def _insert_rows(
-    connection: Connection, table: str, values: Iterable[tuple[Any, ...]]
+    connection: Connection, table: rows.Table, values: Iterable[tuple[Any, ...]]
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
-    places = ", ".join(f"${place}" for place in range(1, _WIDTHS[table] + 1))
+    places = ", ".join(f"${place}" for place in range(1, table.width + 1))
     await connection.executemany(
-        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
-        sorted(values, key=lambda row: row[: _KEY_WIDTHS[table]]),
+        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        sorted(values, key=lambda row: row[: table.key_width]),
     )
 
 
 async def _group_ids(connection: Connection, groups: Sequence[tuple[str, Group]]) -> _GroupIds:
     """Return the number of each group, new ones included."""
-    texts = [rows.points_text(group) for _, group in groups]
+    texts = [points_text(group) for _, group in groups]
     identities = [
         (gateway, group.meter, group.period_ms, hashlib.sha256(text.encode()).digest())
         for (gateway, group), text in zip(groups, texts, strict=True)

@@ -13,6 +13,7 @@ from edgeagg.batch import RANGES_MAX, Batch, Range
 from edgeagg.content import Content
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import Change, GatewayKey
 
 
@@ -172,6 +173,21 @@ class Store(Protocol):
 
         Only groups that hold the totaliser are looked at, and only rows in which all is good.
         """
+
+    async def audits(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredAudit]:
+        """Return what was bridged in [from_ms, to_ms), of one meter or all, oldest first."""
+
+    async def demands(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredDemand]:
+        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
+
+    async def uncertainties(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> Sequence[StoredUncertainty]:
+        """Return those of a meter's windows that begin or end at a moment, the shortest first."""
 
     async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
         """Return where the windows of this length with energies begin and end, if there are any."""
