@@ -11,6 +11,7 @@ import pytest
 from edgeagg import _core
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.receiver.inbox import Counters, Inbox
+from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 from python.tests.test_inbox import (
     CATALOGUE,
@@ -60,7 +61,7 @@ def behind(keyframe: Batch, sequence: int) -> Batch:
 
 
 async def test_a_batch_behind_a_committed_keyframe_is_stored(store: SqliteStore) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
     await inbox.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
     answered = await inbox.take([message(behind(keyframe, 3))], NOW_MS)
@@ -72,7 +73,7 @@ async def test_a_batch_behind_a_committed_keyframe_is_stored(store: SqliteStore)
 async def test_a_batch_before_its_keyframe_waits_and_is_taken_when_it_comes_again(
     store: SqliteStore,
 ) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
     late = behind(keyframe, 3)
     await inbox.take([message(catalogue_batch())], NOW_MS)
@@ -86,7 +87,7 @@ async def test_a_batch_before_its_keyframe_waits_and_is_taken_when_it_comes_agai
 async def test_a_lost_keyframe_ends_the_batches_behind_it_as_lost_and_says_so_once(
     store: SqliteStore,
 ) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     orphan = behind(alone(2), 3)
     await inbox.take([message(catalogue_batch()), message(lost_batch(2))], NOW_MS)
     for _ in range(2):
@@ -101,12 +102,12 @@ async def test_a_lost_keyframe_ends_the_batches_behind_it_as_lost_and_says_so_on
 
 async def test_a_keyframe_outlives_the_receiver(store: SqliteStore) -> None:
     keyframe = alone(2)
-    await Inbox(store).take([message(catalogue_batch()), message(keyframe)], NOW_MS)
-    assert await Inbox(store).take([message(behind(keyframe, 3))], NOW_MS) == [receipt(3)]
+    await Inbox(store, Admission.ANYBODY).take([message(catalogue_batch()), message(keyframe)], NOW_MS)
+    assert await Inbox(store, Admission.ANYBODY).take([message(behind(keyframe, 3))], NOW_MS) == [receipt(3)]
 
 
 async def test_keyframes_too_old_for_any_batch_to_come_are_forgotten(store: SqliteStore) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
     anchored = behind(keyframe, 18)
     later = [behind(keyframe, sequence) for sequence in range(3, 18)]
@@ -114,7 +115,7 @@ async def test_keyframes_too_old_for_any_batch_to_come_are_forgotten(store: Sqli
     await inbox.take([message(one) for one in later], NOW_MS)
     # 18 is the last that may begin with 2
     assert await store.keyframe(GATEWAY, EPOCH, 2) == keyframe.payload
-    assert await Inbox(store).take([message(anchored)], NOW_MS) == [receipt(18)]
+    assert await Inbox(store, Admission.ANYBODY).take([message(anchored)], NOW_MS) == [receipt(18)]
     assert await store.keyframe(GATEWAY, EPOCH, 2) is None
 
 
@@ -123,10 +124,10 @@ async def test_a_batch_that_comes_again_when_its_keyframe_is_forgotten_changes_n
 ) -> None:
     keyframe = alone(2)
     batches = [behind(keyframe, sequence) for sequence in range(3, 19)]
-    first = Inbox(store)
+    first = Inbox(store, Admission.ANYBODY)
     await first.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
     await first.take([message(one) for one in batches], NOW_MS)
-    again = Inbox(store)
+    again = Inbox(store, Admission.ANYBODY)
     assert await again.take([message(batches[0])], NOW_MS) == [receipt(18)]
     other = replace(batches[1], cut_at_ms=EPOCH)
     assert await again.take([message(other)], NOW_MS) == [receipt(18)]
@@ -134,7 +135,7 @@ async def test_a_batch_that_comes_again_when_its_keyframe_is_forgotten_changes_n
 
 
 async def test_a_form_that_does_not_exist_is_refused(store: SqliteStore) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     await inbox.take([message(catalogue_batch())], NOW_MS)
     wrong = batch(2, _core.CODEC_CM, b"\x11" + alone(2).payload[1:])
     assert await inbox.take([message(wrong)], NOW_MS) == [receipt(1)]
@@ -142,7 +143,7 @@ async def test_a_form_that_does_not_exist_is_refused(store: SqliteStore) -> None
 
 
 async def test_damage_of_an_anchored_payload_is_refused(store: SqliteStore) -> None:
-    inbox = Inbox(store)
+    inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
     await inbox.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
     good = behind(keyframe, 3)
