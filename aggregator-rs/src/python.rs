@@ -361,6 +361,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Journal",
             "ScanPlan",
             "decode",
+            "read_segment",
         ],
     )?;
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
@@ -374,5 +375,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
     module.add_class::<PyScanPlan>()?;
+    module.add_function(wrap_pyfunction!(journal::read_segment, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }
