@@ -57,6 +57,7 @@ class Agent:
             Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
             for to in site.destinations
         ]
+        self._recorder.reserve()
         self._memory = Memory(site.state_directory)
         self._stopping = asyncio.Event()
 
@@ -163,8 +164,7 @@ class Agent:
 
     async def _flush(self) -> None:
         await self._recorder.cut(self._clock.now_ms())
-        delivered = min(uplink.sender.through for uplink in self._uplinks)
-        await asyncio.to_thread(self._outbox.trim, delivered)
+        await asyncio.to_thread(self._outbox.trim)
         for uplink in self._uplinks:
             uplink.wake()
 

@@ -167,7 +167,12 @@ class Uplink:
         await client.publish(topics.hello(self._gateway), hello.to_bytes(), qos=1)
         while True:
             for sequence in self.sender.due(self._outbox.head, self._clock.now_ms()):
-                message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
+                try:
+                    message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
+                except OSError as error:
+                    # as if it had been sent and not been receipted: the time-out sends it again
+                    _log.warning("%s: batch %d: %s", self.name, sequence, error.strerror)
+                    continue
                 await client.publish(topics.batch(self._gateway), message, qos=1)
             self._news.clear()
             with contextlib.suppress(TimeoutError):

@@ -207,14 +207,16 @@ def test_a_batch_found_damaged_at_opening_keeps_its_sequence_too(opened, tmp_pat
 def test_below_the_limit_nothing_is_freed(opened):
     box = opened(bytes_max=3 * SEGMENT_BYTES)
     fill(box, 6)  # three of 1 KB fit into a segment
-    box.trim(6)
+    box.cursor("platform").advance(6)
+    box.trim()
     assert kept(box) == [1, 2, 3, 4, 5, 6]
 
 
 def test_delivered_batches_are_freed_first_and_not_counted_as_dropped(opened):
     box = opened(bytes_max=2 * SEGMENT_BYTES)
     fill(box, 12)
-    box.trim(6)
+    box.cursor("platform").advance(6)
+    box.trim()
     assert kept(box) == [7, 8, 9, 10, 11, 12]
     assert box.bytes_count == 2 * SEGMENT_BYTES
     assert box.dropped_count == 0
@@ -224,12 +226,13 @@ def test_delivered_batches_are_freed_first_and_not_counted_as_dropped(opened):
 def test_dropped_batches_are_counted_exactly(opened, delivered):
     box = opened(bytes_max=2 * SEGMENT_BYTES)
     fill(box, 12)
-    box.trim(delivered)
+    box.cursor("platform").advance(delivered)
+    box.trim()
     gone = set(range(1, 13)) - set(kept(box))
     assert gone == {1, 2, 3, 4, 5, 6}
     assert box.dropped_count == sum(sequence > delivered for sequence in gone)
     fill(box, 3)
-    box.trim(delivered)
+    box.trim()
     gone = set(range(1, 16)) - set(kept(box))
     assert gone == {1, 2, 3, 4, 5, 6, 7, 8, 9}
     assert box.dropped_count == sum(sequence > delivered for sequence in gone)
@@ -238,7 +241,7 @@ def test_dropped_batches_are_counted_exactly(opened, delivered):
 def test_the_last_segment_is_kept_whatever_the_limit(opened):
     box = opened(bytes_max=1)
     fill(box, 8)
-    box.trim(0)
+    box.trim()
     assert kept(box) == [7, 8]
     assert box.dropped_count == 6
     assert box.head == 8
@@ -247,7 +250,7 @@ def test_the_last_segment_is_kept_whatever_the_limit(opened):
 def test_a_trimmed_batch_is_answered_for_as_lost(opened):
     box = opened(bytes_max=1)
     fill(box, 8)
-    box.trim(0)
+    box.trim()
     lost = Batch.from_bytes(box.read(3, GATEWAY))
     assert lost == Batch(GATEWAY, START_MS, 3, BatchKind.LOST, bytes(16), 0, 0, b"")
 

@@ -231,7 +231,7 @@ class Gateway:
 
     async def _flush(self) -> None:
         await self.recorder.cut(self._clock.now_ms())
-        await asyncio.to_thread(self.outbox.trim, self.sender.through)
+        await asyncio.to_thread(self.outbox.trim)
         self._send_news.set()
 
     async def _publish(self) -> None:
