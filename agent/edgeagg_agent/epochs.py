@@ -9,6 +9,8 @@ import contextlib
 from collections import deque
 from pathlib import Path
 
+from edgeagg_agent.catalogues import Catalogues
+
 BATCHES, READINGS = "batches-", "readings-"
 
 
@@ -47,7 +49,9 @@ class FormerEpochs:
     def _remove(self, folder: Path) -> None:
         folder.rmdir()
         if folder.name.startswith(BATCHES):
-            for cursor in self._directory.glob(f"cursor-*-{folder.name.removeprefix(BATCHES)}"):
+            epoch = int(folder.name.removeprefix(BATCHES))
+            Catalogues(self._directory).forget(epoch)
+            for cursor in self._directory.glob(f"cursor-*-{epoch}"):
                 cursor.unlink()
 
 

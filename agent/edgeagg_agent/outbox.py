@@ -21,6 +21,7 @@ from typing import IO
 from edgeagg._core import Journal
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
+from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.epochs import BATCHES, FormerEpochs, epochs
 
 _SEGMENT_BYTES = 1 << 20
@@ -45,6 +46,7 @@ class Outbox:
         self.epoch = max(epochs(directory), default=now_ms)
         self._journal = Journal(directory / f"{BATCHES}{self.epoch}", _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
+        self._catalogues = Catalogues(directory)
         self._former = FormerEpochs(directory, self.epoch)
         self._cursors: list[Cursor] = []
         self._unreadable: Counter[int] = Counter()
@@ -113,6 +115,8 @@ class Outbox:
         self._unreadable.pop(sequence, None)
         if record is not None:
             return record[1][_PREFIX.size :]
+        if (announcement := self._catalogues.message(self.epoch, sequence)) is not None:
+            return announcement
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes()
 
@@ -162,7 +166,10 @@ class Outbox:
         if not self._journal.free_oldest(give_to=give_to):
             return False
         delivered = min((cursor.through for cursor in self._cursors), default=0)
-        self.dropped_count += max(0, self._journal.first - max(delivered + 1, first))
+        self.dropped_count += sum(
+            self._catalogues.message(self.epoch, sequence) is None
+            for sequence in range(max(delivered + 1, first), self._journal.first)
+        )
         return True
 
     def _stage(self, record: bytes) -> None:

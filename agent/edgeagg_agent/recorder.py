@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from pathlib import Path
 
 from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
 from edgeagg.batch import Batch, BatchKind
-from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, Kind, Quality
+from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.epochs import READINGS
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.owed import Owed
@@ -86,7 +85,7 @@ class Recorder:
         """Open the readings' journal and take up what a former run left in it. Blocks."""
         self.counters = Counters()
         self._gateway, self._outbox = gateway, outbox
-        self._catalogues = directory / "catalogues"
+        self._catalogues = Catalogues(directory)
         folder = directory / f"{READINGS}{outbox.epoch}"
         self._rows = RowLog(Journal(folder, _SEGMENT_BYTES), folder, outbox.make_room)
         self._owed = Owed()
@@ -351,7 +350,8 @@ class Recorder:
             record = self._rows.read(number)
             if record is not None and record[0] == CHECKPOINT:
                 cut, head, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
-                catalogue = _read_catalogue(self._catalogues, schema, configured)
+                known = configured.hash == schema
+                catalogue = configured if known else self._catalogues.find(schema)
                 if catalogue is not None:
                     snapshot = record[1][_CHECKPOINT_HEAD.size :]
                     return _Checkpoint(cut, head, catalogue, snapshot)
@@ -376,7 +376,6 @@ class Recorder:
 
     def _announce(self, now_ms: int) -> None:
         """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
-        _write_catalogue(self._catalogues, self._catalogue)
         announcement = Batch(
             self._gateway,
             self._outbox.epoch,
@@ -389,6 +388,8 @@ class Recorder:
         )
         self._write((CUT, _CUT_AT.pack(now_ms)))
         self._keep([announcement.to_bytes()], self._aggregator.snapshot())
+        # ahead of the checkpoint that needs it, behind the batch whose sequence it names
+        self._catalogues.keep(announcement)
         self._rows.write()
 
 
@@ -400,30 +401,3 @@ def _aggregator(catalogue: Catalogue) -> Aggregator:
         ],
         catalogue.window_lengths_ms,
     )
-
-
-def _read_catalogue(directory: Path, schema: bytes, configured: Catalogue) -> Catalogue | None:
-    """Return the catalogue with this hash; a damaged file is one that is not there."""
-    if configured.hash == schema:
-        return configured
-    with contextlib.suppress(OSError, FormatError):
-        catalogue = Catalogue.from_bytes((directory / schema.hex()).read_bytes())
-        return catalogue if catalogue.hash == schema else None
-    return None
-
-
-def _write_catalogue(directory: Path, catalogue: Catalogue) -> None:
-    """Write the file in one step that a power cut cannot halve."""
-    directory.mkdir(exist_ok=True)
-    file = directory / catalogue.hash.hex()
-    new = file.with_suffix(".new")
-    with new.open("wb") as stream:
-        stream.write(catalogue.to_bytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(file)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

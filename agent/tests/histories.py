@@ -147,10 +147,10 @@ class Gateway:
             match steps[place]:
                 case Commit():
                     await recorder.commit()
-                    self.safe = place + 1
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case Cut(now_ms):
                     await recorder.cut(now_ms)
-                    self.safe = place + 1
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case step:
                     step.push(recorder)
 

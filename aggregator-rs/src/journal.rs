@@ -77,6 +77,7 @@ impl Journal {
             return Err(Error::InvalidArgument("segments have at least 4096 bytes"));
         }
         fs::create_dir_all(directory).map_err(Error::io("create the journal's directory"))?;
+        segment::tidy(directory);
         let mut segments = VecDeque::from(segment::list(directory)?);
         if segments.is_empty() {
             segments.push_back(segment::create(directory, 1, segment_bytes)?);

@@ -164,8 +164,11 @@ fn skipped_numbers_stay_empty() {
 fn a_half_made_segment_is_not_a_segment() {
     let directory = tempfile::tempdir().unwrap();
     drop(filled(directory.path(), 2));
-    fs::write(directory.path().join("new"), [0; 100]).unwrap();
+    for name in ["new", "freed"] {
+        fs::write(directory.path().join(name), [0; 100]).unwrap();
+    }
     assert_eq!(open(directory.path()).next(), 3);
+    assert_eq!(segments(directory.path()).len(), 1);
 }
 
 /// No new segment can be made while a directory stands where it would be filled.

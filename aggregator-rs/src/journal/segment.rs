@@ -9,8 +9,9 @@ use crate::error::Error;
 
 const SUFFIX: &str = "journal";
 const SPARE_SUFFIX: &str = "spare";
-/// A file under this name is half made, and nothing.
+/// Files under these names are half made, or half undone, and nothing.
 const UNFINISHED: &str = "new";
+const FREED: &str = "freed";
 
 /// A file of the journal. Its first number is its name; its last one is the next segment's first.
 #[derive(Debug)]
@@ -36,6 +37,14 @@ pub(super) fn list(directory: &Path) -> Result<Vec<Segment>, Error> {
     }
     segments.sort_by_key(|segment| segment.first);
     Ok(segments)
+}
+
+/// Remove what a former process did not finish.
+pub(super) fn tidy(directory: &Path) {
+    for name in [UNFINISHED, FREED] {
+        // where it cannot be removed it takes room and does no harm
+        fs::remove_file(directory.join(name)).ok();
+    }
 }
 
 /// The spare segments in `directory`: zeros, for when the disk has no room for a new one.
@@ -121,20 +130,20 @@ pub(super) fn reserve(directory: &Path, count: usize, bytes: u64) -> Result<(), 
 
 /// Turn a segment that is no longer needed into a spare in `directory`: no room is given away.
 pub(super) fn recycle(segment: &Segment, directory: &Path) -> Result<(), Error> {
-    let unfinished = directory.join(UNFINISHED);
-    fs::rename(&segment.path, &unfinished).map_err(Error::io("rename a journal segment"))?;
+    let freed = directory.join(FREED);
+    fs::rename(&segment.path, &freed).map_err(Error::io("rename a journal segment"))?;
     let mut number = 0;
     while spare_path(directory, number).exists() {
         number += 1;
     }
     let spare = spare_path(directory, number);
-    let made = open_file(&unfinished)
+    let made = open_file(&freed)
         .and_then(|file| fill(&file, segment.bytes))
-        .and_then(|()| fs::rename(&unfinished, spare).map_err(Error::io("name a spare segment")))
+        .and_then(|()| fs::rename(&freed, spare).map_err(Error::io("name a spare segment")))
         .and_then(|()| sync_directory(directory));
     if made.is_err() {
         // its records are gone already, so there is nothing to go back to
-        fs::remove_file(&unfinished).ok();
+        fs::remove_file(&freed).ok();
     }
     Ok(())
 }
