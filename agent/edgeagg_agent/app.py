@@ -20,7 +20,7 @@ from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
-from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -128,7 +128,8 @@ class Agent:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        points = OwnPoints(self._site.gateway, group, watches, self._recorder, self._clock)
+        state = StateWatch(lambda: (self._outbox.dropped_count, self._recorder.counters.not_kept))
+        points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))

@@ -315,6 +315,12 @@ def _print_status(values: dict[str, Any], now_ms: int) -> None:
         f"  slots: {slots['values']} values, {slots['reasons']} reasons, {slots['missed']} missed;"
         f" {values['windows']} windows; {values['batches']['cut']} batches"
     )
+    disk = values["disk"]
+    if disk["refuses"] or disk["not_kept"] or values["batches"]["dropped"]:
+        print(
+            f"  disk: {'REFUSES to be written' if disk['refuses'] else 'takes writes again'};"
+            f" {disk['not_kept']} readings not kept, {values['batches']['dropped']} batches let go"
+        )
     for to in values["destinations"]:
         state = "connected" if to["connected"] else "not connected"
         print(f"  {to['name']}: {state}, {to['receipted']} receipted, {to['waiting']} waiting")

@@ -232,7 +232,7 @@ async def test_room_is_back_and_nothing_is_let_go_any_more(gateway, disk):
 
 async def test_a_restart_on_a_full_disk_goes_on(gateway, disk):
     cursor = gateway.outbox.cursor("platform")
-    steps = list(seconds(200))
+    steps = list(seconds(500))
     for step in steps[:300]:
         await gateway.do(step)
     disk.is_full = True
