@@ -26,7 +26,6 @@ from edgeagg_agent.epochs import BATCHES, FormerEpochs, epochs
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
-_PREFIX = struct.Struct("<Q")  # the cut that the batch is a part of
 _SLOT = struct.Struct("<QQ")  # generation, through
 _SLOT_BYTES = 64
 _SPARE_SEGMENTS = 1
@@ -78,15 +77,15 @@ class Outbox:
         """Give up sequences so that the next batch gets at least this one."""
         self._journal.skip_to(sequence)
 
-    def append(self, cut: int, batches: Iterable[bytes]) -> None:
-        """Keep the parts of a cut; returns when the disk has them. Blocks.
+    def append(self, batches: Iterable[bytes]) -> None:
+        """Keep batches; returns when the disk has them. Blocks.
 
         The batches must carry the sequences from `head` + 1 on. On OSError some may be kept, which
         `head` tells, and one more may be written by the next call.
         """
         self.commit()
         for batch in batches:
-            self._stage(_PREFIX.pack(cut) + batch)
+            self._stage(batch)
             # one by one: of a larger write a power cut may leave the later parts and not the first
             self.commit()
 
@@ -114,23 +113,11 @@ class Outbox:
             record = None
         self._unreadable.pop(sequence, None)
         if record is not None:
-            return record[1][_PREFIX.size :]
+            return record[1]
         if (announcement := self._catalogues.message(self.epoch, sequence)) is not None:
             return announcement
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes()
-
-    def parts_of(self, cut: int, cut_at_ms: int) -> int:
-        """Count the batches at the end of the journal that are parts of this cut."""
-        parts = 0
-        for sequence in range(self.head, 0, -1):
-            record = self._journal.read(sequence)
-            if record is None or _PREFIX.unpack_from(record[1])[0] != cut:
-                break
-            if Batch.from_bytes(record[1][_PREFIX.size :]).cut_at_ms != cut_at_ms:
-                break
-            parts += 1
-        return parts
 
     def trim(self) -> None:
         """Keep to the size limit: former epochs go first, then delivered batches, then the oldest.

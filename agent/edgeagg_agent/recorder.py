@@ -2,7 +2,8 @@
 
 Readings are journaled in group commits. A cut is a record of the journal too, so replaying the
 journal after a restart cuts the same batches again, bit for bit; those the outbox already has are
-not kept twice. A checkpoint behind each cut frees the journal before it.
+not kept twice. A checkpoint frees the journal before it; one is made behind a cut once as many
+bytes were journaled as it has itself, so that checkpoints at most double what is written.
 
 A disk that refuses stops nothing: rows wait in memory, and when there are too many of them the
 slots that follow are owed, to be declared as not kept once the disk takes writes again.
@@ -30,7 +31,7 @@ from edgeagg_agent.rowlog import CHECKPOINT, CUT, ROW, RowLog
 _log = logging.getLogger(__name__)
 
 _SEGMENT_BYTES = 1 << 20
-_CUT_AT = struct.Struct("<Q")
+_CUT_HEAD = struct.Struct("<QQ")  # when it was, and the sequence of its first batch
 _CHECKPOINT_HEAD = struct.Struct("<QQ16s")  # the cut it stands behind, its head, the catalogue
 
 WAITING_BYTES_MAX = 2 << 20
@@ -190,8 +191,8 @@ class Recorder:
             # from here to the commit nothing else can record: the cut stands behind its readings
             parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
-            self._rows.stage(CUT, _CUT_AT.pack(now_ms))
             self._unkept = _Unkept(parts, now_ms, snapshot, self._outbox.head + 1)
+            self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first))
             await self.commit()
             return 0 if self._unkept else len(parts)
 
@@ -244,7 +245,9 @@ class Recorder:
             unkept.batches = self._messages(unkept.first, unkept.parts, unkept.now_ms)
         self._outbox.commit()  # so that the head tells what is kept
         kept = self._outbox.head + 1 - unkept.first
-        self._keep(unkept.batches[kept:], unkept.snapshot)
+        self._outbox.append(unkept.batches[kept:])
+        if self._rows.since_checkpoint_bytes >= len(unkept.snapshot):
+            self._stage_checkpoint(unkept.snapshot)
         self._unkept = None
         self._rows.write()
 
@@ -256,18 +259,16 @@ class Recorder:
 
     def _keep(self, batches: Sequence[bytes], snapshot: bytes) -> None:
         """Keep batches of the last cut, and stage a checkpoint for all records up to it."""
-        self._outbox.append(self._rows.last_cut, batches)
+        self._outbox.append(batches)
+        self._stage_checkpoint(snapshot)
+
+    def _stage_checkpoint(self, snapshot: bytes) -> None:
         head = _CHECKPOINT_HEAD.pack(self._rows.last_cut, self._outbox.head, self._catalogue.hash)
         self._rows.stage(CHECKPOINT, head + snapshot)
 
     def _parts(self, now_ms: int) -> Iterator[Cut]:
         """Take what is pending, part by part."""
         while (part := self._aggregator.cut(now_ms)) is not None:
-            values, reasons, missed, windows = part.counts
-            self.counters.values += values
-            self.counters.reasons += reasons
-            self.counters.missed += missed
-            self.counters.windows += windows
             yield part
 
     def _deliver(self, parts: Sequence[Cut], now_ms: int, snapshot: bytes) -> None:
@@ -276,6 +277,12 @@ class Recorder:
         self._rows.write()
 
     def _messages(self, first: int, parts: Sequence[Cut], now_ms: int) -> list[bytes]:
+        for part in parts:
+            values, reasons, missed, windows = part.counts
+            self.counters.values += values
+            self.counters.reasons += reasons
+            self.counters.missed += missed
+            self.counters.windows += windows
         return [
             self._message(first + place, now_ms, *part.encode(self.codec))
             for place, part in enumerate(parts)
@@ -303,6 +310,7 @@ class Recorder:
         # batches that the outbox lost since then are answered for, their numbers not used again
         self._outbox.skip_to(checkpoint.head + 1)
         lost = 0
+        has_delivered = False
         for number in self._rows.numbers():
             if number <= checkpoint.cut:
                 continue
@@ -311,14 +319,17 @@ class Recorder:
                 lost += 1
                 continue
             kind, payload = record
+            self._rows.found(payload)
             if kind == ROW:
                 self._replay(payload, is_behind_damage=lost > 0)
             elif kind == CUT:
                 self._rows.last_cut = number
-                (now_ms,) = _CUT_AT.unpack(payload)
-                kept = self._outbox.parts_of(number, now_ms)
-                parts = list(self._parts(now_ms))[kept:]
-                self._deliver(parts, now_ms, self._aggregator.snapshot())
+                now_ms, first = _CUT_HEAD.unpack(payload)
+                # behind a cut that was not kept none was; damage may have changed how many it makes
+                kept = 0 if has_delivered else max(0, self._outbox.head + 1 - first)
+                if parts := list(self._parts(now_ms))[kept:]:
+                    self._deliver(parts, now_ms, self._aggregator.snapshot())
+                    has_delivered = True
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -359,7 +370,7 @@ class Recorder:
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write((CUT, _CUT_AT.pack(now_ms)))
+        self._write((CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1)))
         self._deliver(list(self._parts(now_ms)), now_ms, self._aggregator.snapshot())
         aggregator = _aggregator(catalogue)
         for number, group in enumerate(catalogue.groups):
@@ -386,7 +397,7 @@ class Recorder:
             0,
             self._catalogue.to_bytes(),
         )
-        self._write((CUT, _CUT_AT.pack(now_ms)))
+        self._write((CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1)))
         self._keep([announcement.to_bytes()], self._aggregator.snapshot())
         # ahead of the checkpoint that needs it, behind the batch whose sequence it names
         self._catalogues.keep(announcement)

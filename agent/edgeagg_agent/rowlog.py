@@ -30,6 +30,8 @@ class RowLog:
         """Take over `journal`, whose folder is `directory`."""
         self.last_cut = 0
         """The number of the last cut that was written or found."""
+        self.since_checkpoint_bytes = 0
+        """Of the records on the disk behind the last checkpoint."""
         self._journal, self._directory, self._make_room = journal, directory, make_room
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._counting = Lock()  # rows are staged by the event loop, checkpoints by a thread
@@ -63,6 +65,9 @@ class RowLog:
             if kind == CUT:
                 self.last_cut = number
             checkpoints += kind == CHECKPOINT
+            self.since_checkpoint_bytes = (
+                0 if kind == CHECKPOINT else self.since_checkpoint_bytes + len(payload)
+            )
             self._appended_bytes += len(payload)
             self._waiting.popleft()
         self._commit()
@@ -82,6 +87,10 @@ class RowLog:
     def read(self, number: int) -> tuple[int, bytes] | None:
         """Return kind and payload of a record; None when it is lost."""
         return self._journal.read(number)
+
+    def found(self, payload: bytes) -> None:
+        """Count a record that a former run wrote behind its last checkpoint."""
+        self.since_checkpoint_bytes += len(payload)
 
     def _append(self, kind: int, payload: bytes) -> int:
         for _ in range(_TRIES):

@@ -248,6 +248,7 @@ async def test_a_restart_on_a_full_disk_goes_on(gateway, disk):
     for number in range(len(PLANT.groups)):
         last = in_groups(steps)[number][-1].due_ms
         assert again.recorder.last_due_ms(number) == last
+    again.outbox.close()
 
 
 async def test_a_cursor_that_cannot_be_written_is_written_later(gateway, monkeypatch):

@@ -40,7 +40,7 @@ def message(sequence, *, cut_at_ms=START_MS, size=10):
 
 def fill(box, count, size=1_000):
     for sequence in range(box.head + 1, box.head + count + 1):
-        box.append(sequence, [message(sequence, size=size)])
+        box.append([message(sequence, size=size)])
 
 
 def kept(box):
@@ -58,8 +58,8 @@ def test_a_new_outbox_is_empty_and_its_epoch_is_the_time(opened):
 
 def test_the_sequence_is_the_number_in_the_journal(opened):
     box = opened()
-    box.append(1, [message(1), message(2)])
-    box.append(2, [message(3)])
+    box.append([message(1), message(2)])
+    box.append([message(3)])
     assert box.head == 3
     assert [box.read(sequence, GATEWAY) for sequence in (1, 2, 3)] == [
         message(1),
@@ -70,7 +70,7 @@ def test_the_sequence_is_the_number_in_the_journal(opened):
 
 def test_nothing_is_a_batch_too_few(opened):
     box = opened()
-    box.append(1, [])
+    box.append([])
     assert box.head == 0
 
 
@@ -83,7 +83,7 @@ def test_epoch_and_batches_persist_over_reopening(opened):
     assert [again.read(sequence, GATEWAY) for sequence in range(1, 11)] == [
         message(sequence, size=1_000) for sequence in range(1, 11)
     ]
-    again.append(11, [message(11)])
+    again.append([message(11)])
     assert again.read(11, GATEWAY) == message(11)
 
 
@@ -255,32 +255,13 @@ def test_a_trimmed_batch_is_answered_for_as_lost(opened):
     assert lost == Batch(GATEWAY, START_MS, 3, BatchKind.LOST, bytes(16), 0, 0, b"")
 
 
-def test_parts_of_counts_the_parts_of_a_cut_at_the_end(opened):
-    box = opened()
-    assert box.parts_of(1, START_MS) == 0
-    box.append(5, [message(1), message(2)])
-    box.append(9, [message(3), message(4), message(5)])
-    assert box.parts_of(9, START_MS) == 3
-    assert box.parts_of(5, START_MS) == 0  # not at the end
-    assert box.parts_of(10, START_MS) == 0
-
-
-def test_parts_of_another_life_of_the_readings_journal_do_not_count(opened):
-    # the cut's number may come again when that journal was lost; its time does not
-    box = opened()
-    box.append(5, [message(1, cut_at_ms=START_MS)])
-    box.append(5, [message(2, cut_at_ms=START_MS + 60_000)])
-    assert box.parts_of(5, START_MS + 60_000) == 1
-    assert box.parts_of(5, START_MS) == 0
-
-
 def test_sequences_that_a_platform_has_are_never_used_again(opened):
     box = opened()
     fill(box, 2)
     box.cursor("platform").advance(40)
     box.close()
     box = opened()
-    box.append(50, [message(41)])
+    box.append([message(41)])
     assert box.head == 41
     assert box.read(41, GATEWAY) == message(41)
     assert Batch.from_bytes(box.read(17, GATEWAY)).kind is BatchKind.LOST
