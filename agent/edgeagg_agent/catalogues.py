@@ -51,13 +51,15 @@ class Catalogues:
 
     def find(self, schema: bytes) -> Catalogue | None:
         """Return the catalogue with this hash; None when there is none."""
-        for batch in self._all():
-            if batch.schema == schema:
-                with contextlib.suppress(FormatError):
-                    catalogue = Catalogue.from_bytes(batch.payload)
-                    if catalogue.hash == schema:
-                        return catalogue
-        return None
+        return next((found for found in self.all() if found.hash == schema), None)
+
+    def all(self) -> list[Catalogue]:
+        """Return those of all epochs, oldest first."""
+        found = []
+        for batch in sorted(self._all(), key=lambda batch: (batch.epoch, batch.sequence)):
+            with contextlib.suppress(FormatError):
+                found.append(Catalogue.from_bytes(batch.payload))
+        return found
 
     def forget(self, epoch: int) -> None:
         """Remove those of an epoch that is let go."""
@@ -65,6 +67,6 @@ class Catalogues:
             file.unlink()
 
     def _all(self) -> Iterator[Batch]:
-        for file in sorted(self._folder.glob("*-*")):
+        for file in self._folder.glob("*-*"):
             with contextlib.suppress(OSError, FormatError):
                 yield Batch.from_bytes(file.read_bytes())

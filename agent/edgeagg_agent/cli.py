@@ -19,13 +19,14 @@ from typing import Any
 from edgeagg import __version__
 from edgeagg.errors import ConfigError, EdgeaggError, LinkError
 from edgeagg.model import Quality
-from edgeagg_agent import app, profile
+from edgeagg_agent import app, history_cli, profile
 from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import load_site
 from edgeagg_agent.config_values import BAUDS
+from edgeagg_agent.decimals import decimal_text
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.scan import Scan
 from edgeagg_agent.site import BusConfig, Site
@@ -37,6 +38,7 @@ _EXAMPLES = """examples:
   edgeagg-agent read site.toml --meter incomer --json
   edgeagg-agent run /etc/edgeagg/site.toml            poll and deliver until stopped
   edgeagg-agent status /etc/edgeagg/site.toml         what the running agent is doing
+  edgeagg-agent history /etc/edgeagg/site.toml        what was read in the last 24 hours, from its own disk
   edgeagg-agent profiles                              the meter models that are known
 """  # noqa: E501 - lines of a terminal
 
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="print JSON")
         if name == "read":
             sub.add_argument("--meter", help="only this meter")
+    history_cli.add_parser(commands)
     sub = commands.add_parser("profiles", help="list the meter models that are known")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.set_defaults(command=_profiles)
@@ -240,14 +243,6 @@ async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, tup
     return results
 
 
-def _value(mantissa: int, exponent: int) -> str:
-    """Return the exact decimal."""
-    if exponent >= 0:
-        return str(mantissa * 10**exponent)
-    digits = str(abs(mantissa)).rjust(1 - exponent, "0")
-    return f"{'-' if mantissa < 0 else ''}{digits[:exponent]}.{digits[exponent:]}"
-
-
 def _print_scans(reader: MeterReader, scans: Sequence[Scan]) -> None:
     meter = reader.meter
     took_ms = scans[0].skew_s * 1000
@@ -278,7 +273,7 @@ def _readings(scans: Sequence[Scan]) -> Iterator[tuple[str, str | None, str, str
     for scan in scans:
         values, qualities = scan.decode()
         for point, value, quality in zip(scan.group.points, values, qualities, strict=True):
-            shown = None if value is None else _value(value, point.exponent)
+            shown = decimal_text(value, point.exponent)
             yield point.name, shown, point.unit, Quality(quality).name.lower()
 
 

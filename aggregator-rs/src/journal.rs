@@ -324,6 +324,22 @@ pub fn read_segment(path: &Path) -> Result<Vec<Numbered>, Error> {
         .collect())
 }
 
+/// The first valid record of one segment file, of which no more than that is read.
+///
+/// # Errors
+/// As [`read_segment`].
+pub fn read_first(path: &Path) -> Result<Option<Numbered>, Error> {
+    let file = File::open(path).map_err(Error::io("open a journal segment"))?;
+    let mut head = [0; HEAD_BYTES];
+    if file.read_exact_at(&mut head, 0).is_ok() {
+        let number = parse_head(&head).map(|(_, _, number)| number);
+        if let (Some(number), Some((kind, payload))) = (number, read_record(&file, 0)?) {
+            return Ok(Some((number, kind, payload)));
+        }
+    }
+    Ok(read_segment(path)?.into_iter().next())
+}
+
 fn read_record(file: &File, offset: u64) -> Result<Option<Record>, Error> {
     let mut head = [0; HEAD_BYTES];
     file.read_exact_at(&mut head, offset)

@@ -361,6 +361,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Journal",
             "ScanPlan",
             "decode",
+            "read_first",
             "read_segment",
         ],
     )?;
@@ -375,6 +376,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
     module.add_class::<PyScanPlan>()?;
+    module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_segment, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)
 }

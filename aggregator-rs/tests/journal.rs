@@ -264,9 +264,13 @@ fn a_segment_is_read_while_another_process_writes_it() {
     let records = edgeagg_core::journal::read_segment(&path).unwrap();
     let expected: Vec<_> = (1..=3).map(|number| (number, 7, payload(number))).collect();
     assert_eq!(records, expected);
+    let first = edgeagg_core::journal::read_first(&path).unwrap();
+    assert_eq!(first.as_ref(), expected.first());
     flip(&path, 30);
     let records = edgeagg_core::journal::read_segment(&path).unwrap();
     assert_eq!(records, expected[1..]);
+    let first = edgeagg_core::journal::read_first(&path).unwrap();
+    assert_eq!(first.as_ref(), expected.get(1));
 }
 
 #[test]

@@ -17,6 +17,7 @@ __all__ = [
     "Journal",
     "ScanPlan",
     "decode",
+    "read_first",
     "read_segment",
 ]
 
@@ -196,6 +197,9 @@ class Journal:
     @property
     def repairs(self) -> tuple[int, int]:
         """What opening put right in the last segment: torn bytes wiped, numbers lost."""
+
+def read_first(path: str | PathLike[str]) -> tuple[int, int, bytes] | None:
+    """Return the first valid record of one segment file, of which no more is read."""
 
 def read_segment(path: str | PathLike[str]) -> list[tuple[int, int, bytes]]:
     """Return number, kind and payload of the valid records of one segment file.

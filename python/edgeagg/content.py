@@ -5,7 +5,7 @@ The codec is the core's; here its tables are checked against the catalogue and g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeagg import _core
@@ -81,8 +81,16 @@ class Content:
         return list(dict.fromkeys({id(group): group for group in groups}.values()))
 
 
-def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
-    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it."""
+def decode(
+    codec: int,
+    payload: bytes,
+    catalogue: Catalogue,
+    is_wanted: Callable[[Group], bool] = lambda _: True,
+) -> Content:
+    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it.
+
+    Rows of a group that is not wanted are left out, and cost little.
+    """
     try:
         tables = _core.decode(codec, payload)
     except _core.CodecError as error:
@@ -94,6 +102,8 @@ def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
         if number >= len(catalogue.groups):
             raise FormatError(f"group {number} is not in the catalogue")
         group = catalogue.groups[number]
+        if not is_wanted(group):
+            continue
         if kind == _READINGS:
             readings.extend(_readings(group, columns))
         elif kind == _WINDOWS:

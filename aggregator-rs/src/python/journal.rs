@@ -104,3 +104,14 @@ pub(super) fn read_segment(
         .map(|(number, kind, payload)| (number, kind, PyBytes::new(py, &payload)))
         .collect())
 }
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+pub(super) fn read_first(
+    py: Python<'_>,
+    path: PathBuf,
+) -> PyResult<Option<(u64, u8, Bound<'_, PyBytes>)>> {
+    let record = py.detach(|| journal::read_first(&path))?;
+    Ok(record.map(|(number, kind, payload)| (number, kind, PyBytes::new(py, &payload))))
+}
