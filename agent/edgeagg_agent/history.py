@@ -111,7 +111,7 @@ class History:
             for place, batch in enumerate(found)
             # what a batch holds was recorded behind the cut before it
             if batch.kind is BatchKind.DATA
-            and latest[min(place + 1, len(found) - 1)] >= asked.since_ms
+            and (place + 1 == len(found) or latest[place + 1] >= asked.since_ms)
             and (place == 0 or earliest[place - 1] <= asked.last_ms + _LATE_MS)
         ]
 
