@@ -145,7 +145,8 @@ def _overlapping(segments: Sequence[_Segment], asked: Asked) -> list[_Segment]:
     return [
         segment
         for place, segment in enumerate(segments)
-        if earliest[place] <= asked.last_ms + _LATE_MS
+        # one more than needed: a clock may have been wrong for the first batch alone
+        if (place == 0 or earliest[place - 1] <= asked.last_ms + _LATE_MS)
         and (place + 1 == len(segments) or latest[place + 1] >= asked.since_ms)
     ]
 
