@@ -18,7 +18,7 @@ help:
 	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
-	@echo 'make bench             bus, CPU and bytes beside peers, as ratios'
+	@echo 'make bench             bus, CPU, bytes and disk writes beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
 	@echo 'make wheels            build the distributions into dist/: edgeagg, edgeagg-agent, edgeagg-sim'
@@ -71,6 +71,7 @@ bench: setup
 	@$(BIN)/python -m hil_tests.speed bus
 	@$(BIN)/python -m hil_tests.speed cpu
 	@$(BIN)/python -m hil_tests.speed.codec
+	@$(BIN)/python -m hil_tests.speed.journal
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .
