@@ -77,6 +77,7 @@ bench: setup
 	@$(BIN)/python -m hil_tests.speed cpu
 	@$(BIN)/python -m hil_tests.speed.codec
 	@$(BIN)/python -m hil_tests.speed.windows
+	@$(BIN)/python -m hil_tests.speed.journal
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .

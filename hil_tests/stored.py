@@ -127,6 +127,7 @@ _CATALOGUES = "SELECT body FROM catalogues ORDER BY received_ms"
 _BATCHES = "SELECT epoch, sequence, digest FROM batches"
 _CONFLICTS = "SELECT count(*) FROM quarantine WHERE reason LIKE '%with other bytes%'"
 _THROUGH = "SELECT epoch, sequence FROM batches"
+_LOST = "SELECT sequence FROM batches WHERE kind = 2"
 
 Ask = Callable[[str], Sequence[Sequence[Any]]]
 
@@ -142,6 +143,11 @@ def count_batches(store: str) -> int:
         return len(_ask(store)(_THROUGH))
     except sqlite3.OperationalError:
         return 0
+
+
+def count_lost(store: str) -> int:
+    """Count the batches that the gateway declared lost."""
+    return len(_ask(store)(_LOST))
 
 
 def _ask(store: str) -> Ask:

@@ -21,7 +21,7 @@ from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
-from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -69,6 +69,7 @@ class Agent:
             Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
             for to in site.destinations
         ]
+        self._recorder.reserve()
         self._memory = Memory(site.state_directory)
         # once: a plan of a full bus takes longer than a status may
         self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
@@ -141,7 +142,8 @@ class Agent:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        points = OwnPoints(self._site.gateway, group, watches, self._recorder, self._clock)
+        state = StateWatch(lambda: (self._outbox.dropped_count, self._recorder.counters.not_kept))
+        points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))
@@ -178,8 +180,7 @@ class Agent:
     async def _flush(self) -> None:
         delivered = min(uplink.sender.through for uplink in self._uplinks)
         await self._recorder.cut(self._clock.now_ms(), receipted=delivered)
-        delivered = min(uplink.sender.through for uplink in self._uplinks)
-        await asyncio.to_thread(self._outbox.trim, delivered)
+        await asyncio.to_thread(self._outbox.trim)
         for uplink in self._uplinks:
             uplink.wake()
 

@@ -20,14 +20,15 @@ from edgeagg import __version__, keyfile
 from edgeagg.errors import ConfigError, EdgeaggError, LinkError
 from edgeagg.model import Quality
 from edgeagg.seal import key_id, key_text
-from edgeagg_agent import app, identity, profile
+from edgeagg_agent import app, history_cli, identity, profile
 from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
-from edgeagg_agent.guards import decimal, guard_lines
+from edgeagg_agent.decimals import decimal_text
+from edgeagg_agent.guards import guard_lines
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.scan import Scan
 from edgeagg_agent.site import BusConfig, Meter, Site
@@ -40,6 +41,7 @@ _EXAMPLES = """examples:
   edgeagg-agent run /etc/edgeagg/site.toml            poll and deliver until stopped
   edgeagg-agent status /etc/edgeagg/site.toml         what the running agent is doing
   edgeagg-agent key /etc/edgeagg/site.toml            the key that the platform must know this gateway by
+  edgeagg-agent history /etc/edgeagg/site.toml        what was read in the last 24 hours, from its own disk
   edgeagg-agent profiles                              the meter models that are known
 """  # noqa: E501 - lines of a terminal
 
@@ -100,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "read":
             sub.add_argument("--meter", help="only this meter")
+    history_cli.add_parser(commands)
     sub = commands.add_parser("profiles", help="list the meter models that are known")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.set_defaults(command=_profiles)
@@ -307,7 +310,7 @@ def _readings(scans: Sequence[Scan]) -> Iterator[tuple[str, str | None, str, str
     for scan in scans:
         values, qualities = scan.decode()
         for point, value, quality in zip(scan.group.points, values, qualities, strict=True):
-            shown = None if value is None else decimal(value, point.exponent)
+            shown = decimal_text(value, point.exponent)
             yield point.name, shown, point.unit, Quality(quality).name.lower()
 
 
@@ -345,6 +348,12 @@ def _print_status(values: dict[str, Any], now_ms: int) -> None:
         f"  slots: {slots['values']} values, {slots['reasons']} reasons, {slots['missed']} missed;"
         f" {values['windows']} windows; {values['batches']['cut']} batches"
     )
+    disk = values["disk"]
+    if disk["refuses"] or disk["not_kept"] or values["batches"]["dropped"]:
+        print(
+            f"  disk: {'REFUSES to be written' if disk['refuses'] else 'takes writes again'};"
+            f" {disk['not_kept']} readings not kept, {values['batches']['dropped']} batches let go"
+        )
     for to in values["destinations"]:
         state = "connected" if to["connected"] else "not connected"
         print(f"  {to['name']}: {state}, {to['receipted']} receipted, {to['waiting']} waiting")

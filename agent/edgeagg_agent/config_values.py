@@ -61,7 +61,7 @@ def read_length(table: Table, text: str) -> int:
     """Return the length of a window, in milliseconds; that of months stands for all of them."""
     if text == "month":
         return MONTH_MS
-    length_ms = _parse(text)
+    length_ms = parse_duration_ms(text)
     if length_ms is None or not 1000 <= length_ms <= _DAY_MS or _DAY_MS % length_ms:
         allowed = "1s to 24h, a whole number of times a day, or month"
         raise table.error("lengths", repr(text), allowed)
@@ -70,12 +70,13 @@ def read_length(table: Table, text: str) -> int:
 
 def read_duration(table: Table, key: str, default: str) -> int:
     """Read a duration in milliseconds, more than 0."""
-    duration_ms = _parse(table.text(key, (), default))
+    duration_ms = parse_duration_ms(table.text(key, (), default))
     if not duration_ms:
         raise table.error(key, repr(table.text(key)), "a duration such as 500ms, 10s, 15min, 1h")
     return duration_ms
 
 
-def _parse(text: str) -> int | None:
+def parse_duration_ms(text: str) -> int | None:
+    """Return a duration such as 15min in milliseconds; None when it is none."""
     found = _DURATION.fullmatch(text)
     return int(found[1]) * _DURATION_MS[found[2]] if found else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from edgeagg.model import Guard, Kind, PointInfo
+from edgeagg_agent.decimals import decimal_text
 from edgeagg_agent.profile import MANTISSA_MAX, ItemPoint, Point, item_wraps_at, wraps_at
 
 POWER_MAX_KW = Fraction(100_000)
@@ -83,14 +84,6 @@ def guard_lines(points: Iterable[PointInfo]) -> list[str]:
     return [f"{', '.join(names)}: {words}" for words, names in alike.items()]
 
 
-def decimal(mantissa: int, exponent: int) -> str:
-    """Return mantissa x 10**exponent exactly."""
-    if exponent >= 0:
-        return str(mantissa * 10**exponent)
-    digits = str(abs(mantissa)).rjust(1 - exponent, "0")
-    return f"{'-' if mantissa < 0 else ''}{digits[:exponent]}.{digits[exponent:]}"
-
-
 def _words(point: PointInfo) -> str:
     if point.guard is None:
         return "not guarded, it may fall"
@@ -103,7 +96,7 @@ def _words(point: PointInfo) -> str:
 
 
 def _short(mantissa: int, exponent: int) -> str:
-    text = decimal(mantissa, exponent)
+    text = decimal_text(mantissa, exponent)
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -60,6 +60,12 @@ def status(
             "kept_bytes": outbox.bytes_count,
             "dropped": outbox.dropped_count,
         },
+        "disk": {
+            "refuses": recorder.is_refused,
+            "refusals": counters.refusals,
+            "waiting_bytes": recorder.waiting_bytes,
+            "not_kept": counters.not_kept,
+        },
         "repairs": {
             "torn_bytes": outbox.repairs[0],
             "lost_batches": outbox.repairs[1],

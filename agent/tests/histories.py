@@ -148,11 +148,11 @@ class Gateway:
             match steps[place]:
                 case Commit():
                     await recorder.commit()
-                    self.safe = place + 1
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case Cut(now_ms):
                     # as if all that is kept were receipted: what may be referred to changes at once
                     await recorder.cut(now_ms, receipted=outbox.head)
-                    self.safe = place + 1
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case step:
                     step.push(recorder)
 

@@ -16,7 +16,7 @@ from agent.tests.mixed_site import FEEDER, write_mixed
 from edgeagg.errors import LinkError
 from edgeagg_agent import app, cli
 from edgeagg_agent.cli import main
-from edgeagg_agent.guards import decimal
+from edgeagg_agent.decimals import decimal_text
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.uplink import Uplink
@@ -89,7 +89,7 @@ def test_the_help_shows_an_example_of_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     examples = text.split("examples:")[1]
-    for command in ("check", "plan", "read", "run", "status", "profiles"):
+    for command in ("check", "plan", "read", "run", "status", "history", "profiles"):
         assert f"edgeagg-agent {command}" in examples
 
 
@@ -101,7 +101,7 @@ def test_a_wrong_command_line_ends_with_2(capsys, arguments):
     assert "usage: edgeagg-agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "plan", "read", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "read", "status", "history"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -461,4 +461,4 @@ def test_a_bug_in_a_poller_is_not_hidden(site, bus, fast, monkeypatch):
     ],
 )
 def test_a_value_is_printed_exactly(mantissa, exponent, text):
-    assert decimal(mantissa, exponent) == text
+    assert decimal_text(mantissa, exponent) == text

@@ -215,7 +215,7 @@ def test_the_catalogue_has_the_groups_as_the_meters_stand_and_the_gateways_own_l
     assert [p.name for p in catalogue.groups[1].points] == [p.name for p in energy.points]
     own = [p.name for p in catalogue.groups[-1].points]
     assert own[0] == "switchroom_utilisation"
-    assert own[-1] == "pv_completeness"
+    assert own[-3:] == ["pv_completeness", "state_dropped_batches", "state_not_kept_slots"]
     assert catalogue.window_lengths_ms == site.window_lengths_ms
 
 

@@ -277,7 +277,7 @@ def outbox(tmp_path):
 def fill(outbox, count):
     for sequence in range(outbox.head + 1, outbox.head + count + 1):
         batch = Batch(GATEWAY, EPOCH, sequence, BatchKind.DATA, bytes(16), START_MS, 1, b"payload")
-        outbox.append(sequence, [batch.to_bytes()])
+        outbox.append([batch.to_bytes()])
 
 
 def make_uplink(outbox):

@@ -420,6 +420,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "anchor_of",
             "decode",
             "decode_columns",
+            "read_first",
+            "read_segment",
             "verify",
         ],
     )?;
@@ -441,5 +443,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
-    module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)
+    module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::read_segment, module)?)
 }

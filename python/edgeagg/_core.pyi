@@ -23,6 +23,8 @@ __all__ = [
     "anchor_of",
     "decode",
     "decode_columns",
+    "read_first",
+    "read_segment",
     "verify",
 ]
 
@@ -198,15 +200,27 @@ class Journal:
 
     def __new__(cls, directory: str | PathLike[str], segment_bytes: int) -> Journal: ...
     def append(self, kind: int, payload: bytes) -> int:
-        """Stage a record; return its number. Safe only after `commit`."""
+        """Stage a record; return its number. Safe only after `commit`. On OSError not staged."""
     def commit(self) -> None:
-        """Write what is staged and wait until the disk has it. Releases the GIL."""
+        """Write what is staged and wait until the disk has it. Releases the GIL.
+
+        On OSError it stays staged, and the next commit tries again.
+        """
     def read(self, number: int) -> tuple[int, bytes] | None:
         """Return kind and payload of a committed record; None when not kept or lost."""
     def free_before(self, number: int) -> None:
-        """Remove the segments that hold only numbers before `number`."""
-    def free_oldest(self) -> bool:
-        """Remove the oldest segment unless it is the only one; return whether there was one."""
+        """Let go of the segments that hold only numbers before `number`."""
+    def free_oldest(self, *, give_to: str | PathLike[str] | None = None) -> bool:
+        """Let go of the oldest segment unless it is the only one; return whether there was one.
+
+        It becomes a spare segment of the journal in the directory `give_to`, or of this one when
+        that has too few, or else is removed.
+        """
+    def reserve(self, count: int) -> None:
+        """Keep segments of zeros ready for when the disk has no room for a new one.
+
+        OSError when there is no room for them now; a segment that is let go becomes one then.
+        """
     def skip_to(self, number: int) -> None:
         """Give up numbers so that the next record gets at least `number`."""
     @property
@@ -220,10 +234,19 @@ class Journal:
         """The number the next record gets."""
     @property
     def bytes(self) -> int:
-        """Bytes on the disk."""
+        """Bytes on the disk, spare segments left out."""
     @property
     def repairs(self) -> tuple[int, int]:
-        """What opening put right: torn bytes wiped, numbers lost."""
+        """What opening put right in the last segment: torn bytes wiped, numbers lost."""
+
+def read_first(path: str | PathLike[str]) -> tuple[int, int, bytes] | None:
+    """Return the first valid record of one segment file, of which no more is read."""
+
+def read_segment(path: str | PathLike[str]) -> list[tuple[int, int, bytes]]:
+    """Return number, kind and payload of the valid records of one segment file.
+
+    Whoever has the journal open; what another process has not committed may be among them.
+    """
 
 def anchor_of(codec: int, payload: bytes) -> int | None:
     """Return how many sequences before its own a payload's keyframe is; None if it needs none.

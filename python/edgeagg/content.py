@@ -5,7 +5,7 @@ The codec is the core's; here its tables are checked against the catalogue and g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgeagg import _core, cells, judged
@@ -97,11 +97,16 @@ def anchor_of(codec: int, payload: bytes) -> int | None:
 
 
 def decode(
-    codec: int, payload: bytes, catalogue: Catalogue, keyframe: _core.Keyframe | None = None
+    codec: int,
+    payload: bytes,
+    catalogue: Catalogue,
+    keyframe: _core.Keyframe | None = None,
+    is_wanted: Callable[[Group], bool] = lambda _: True,
 ) -> Content:
     """Decode a payload made under `catalogue`; raise FormatError when it does not fit it.
 
-    A payload that begins with what another one taught needs that one's `keyframe`.
+    A payload that begins with what another one taught needs that one's `keyframe`. Rows of a group
+    that is not wanted are left out, and cost little.
     """
     try:
         tables = _core.decode(codec, payload, keyframe)
@@ -111,7 +116,9 @@ def decode(
     for kind, number, length_ms, _, columns in tables:
         if number >= len(catalogue.groups):
             raise FormatError(f"group {number} is not in the catalogue")
-        found.add(kind, catalogue.groups[number], length_ms, columns)
+        group = catalogue.groups[number]
+        if is_wanted(group):
+            found.add(kind, group, length_ms, columns)
     return Content(
         tuple(found.readings),
         tuple(found.windows),

@@ -32,6 +32,7 @@ class Quality(enum.IntEnum):
     CLOCK_UNTRUSTED = 5
     OVERRUN = 6  # the bus had no time for this slot before the next one fell due
     STOPPED = 7  # the agent was not running
+    NOT_KEPT = 8  # the gateway's disk refused, and its memory was full
 
 
 class Kind(enum.StrEnum):

@@ -102,8 +102,12 @@ async def test_a_lost_keyframe_ends_the_batches_behind_it_as_lost_and_says_so_on
 
 async def test_a_keyframe_outlives_the_receiver(store: SqliteStore) -> None:
     keyframe = alone(2)
-    await Inbox(store, Admission.ANYBODY).take([message(catalogue_batch()), message(keyframe)], NOW_MS)
-    assert await Inbox(store, Admission.ANYBODY).take([message(behind(keyframe, 3))], NOW_MS) == [receipt(3)]
+    await Inbox(store, Admission.ANYBODY).take(
+        [message(catalogue_batch()), message(keyframe)], NOW_MS
+    )
+    assert await Inbox(store, Admission.ANYBODY).take([message(behind(keyframe, 3))], NOW_MS) == [
+        receipt(3)
+    ]
 
 
 async def test_keyframes_too_old_for_any_batch_to_come_are_forgotten(store: SqliteStore) -> None:
