@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,25 +33,25 @@ class PowerCutDisk:
     """An ext4 of its own: what was not synced when `cut` is called is lost, as with real power."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._image = directory.with_name(f"{directory.name}.image")
+        self.directory = directory
+        self.image = directory.with_name(f"{directory.name}.image")
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[PowerCutDisk]:
         """Make the disk and have it at the directory."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._image.touch()
-        os.truncate(self._image, _IMAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-F", str(self._image))
-        self._mount()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.image.touch()
+        os.truncate(self.image, _IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-F", str(self.image))
+        self.plug()
         try:
             yield self
         finally:
-            _run("umount", str(self._directory))
+            _run("umount", str(self.directory))
 
     def cut(self) -> None:
         """Cut the power; whatever uses the disk gets errors from now on."""
-        descriptor = os.open(self._directory, os.O_RDONLY)
+        descriptor = os.open(self.directory, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
         finally:
@@ -58,16 +59,22 @@ class PowerCutDisk:
 
     def replug(self) -> None:
         """Have it back as it was when the power went; nothing may use it meanwhile."""
-        _run("umount", str(self._directory))
-        self._mount()
+        self.unplug()
+        self.plug()
 
-    def _mount(self) -> None:
+    def unplug(self) -> None:
+        """Take the disk away, whose power is cut."""
+        _run("umount", str(self.directory))
+
+    def plug(self) -> None:
+        """Have it at its directory again."""
         # without "commit" the kernel would sync by itself every 5 s, and hide who forgets to
-        _run("mount", "-o", "loop,commit=300", str(self._image), str(self._directory))
+        _run("mount", "-o", "loop,commit=300", str(self.image), str(self.directory))
 
 
 _STUCK_SYNC = r"""
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +84,10 @@ static void wait_while_stuck(int fd) {
     char link[64], path[4096] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, getenv("STUCK_PATH"))) return;
-    while (access(getenv("STUCK_FLAG"), F_OK) == 0) usleep(10000);
+    while (access(getenv("STUCK_FLAG"), F_OK) == 0) {
+        creat(getenv("STUCK_NEWS"), 0600);
+        usleep(10000);
+    }
 }
 int fsync(int fd) { wait_while_stuck(fd); return syscall(SYS_fsync, fd); }
 int fdatasync(int fd) { wait_while_stuck(fd); return syscall(SYS_fdatasync, fd); }
@@ -97,22 +107,33 @@ class StuckDisk:
         source, library = directory / "stuck.c", directory / "stuck.so"
         source.write_text(_STUCK_SYNC, "utf-8")
         _run("cc", "-shared", "-fPIC", "-o", str(library), str(source))
-        self._flag = directory / "stuck"
+        self._flag, self._news = directory / "stuck", directory / "stuck.news"
         self.environment = [
             f"LD_PRELOAD={library}",
             f"STUCK_PATH={part}",
             f"STUCK_FLAG={self._flag}",
+            f"STUCK_NEWS={self._news}",
         ]
         """NAME=VALUE for the processes that are to be stuck."""
 
     @contextlib.contextmanager
     def stuck(self) -> Iterator[None]:
         """Let no sync end while the `with` block lasts."""
+        self._news.unlink(missing_ok=True)
         self._flag.touch()
         try:
             yield
         finally:
             self._flag.unlink()
+
+    def holds(self, timeout_s: float) -> bool:
+        """Wait until a sync is stuck; False when none came in time."""
+        end_s = time.monotonic() + timeout_s
+        while not self._news.exists():
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(0.001)
+        return True
 
 
 @contextlib.contextmanager
