@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,9 @@ class Rig:
             cut = [self._disks[True]] * aim.gateway + [self._disks[False]] * aim.platform
             with self._stuck.stuck() if aim.held else contextlib.nullcontext():
                 held = aim.held and self._stuck.holds(_HELD_S)
+                # a sync in flight while ext4 is shut down may end well without having been done,
+                # so nobody may hear of its end any more
+                process.send_signal(signal.SIGSTOP)
                 for disk in cut:
                     if held:
                         disk.tear(Random(seed))

@@ -100,10 +100,12 @@ def cut_often(seed: int, cuts: int, environment: Mapping[str, str], *, say: bool
 def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
     """Cut one pair of disks several times, then deliver everything and judge."""
     told = Told()
+    last = ""
     result.lives += 1
     try:
         for _ in range(min(_CUTS_PER_LIFE, cuts - result.cuts)):
             aim = _aim(rng, is_first=not told.end)
+            last = f"{aim}"
             slot = told.end + _SKIP_SLOTS if told.end else 0
             result.cuts += 1
             _count(result, aim)
@@ -116,7 +118,7 @@ def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
         result.acknowledged_rows += judge.at_end(disks.gateway, disks.platform, told)
         result.acknowledged_batches += len(told.batches)
     except (LieError, EdgeaggError, OSError) as error:
-        result.lies.append(f"life {result.lives}, behind cut {result.cuts}: {error}")
+        result.lies.append(f"life {result.lives}, behind cut {result.cuts}, {last}: {error}")
 
 
 def _aim(rng: Random, *, is_first: bool) -> Aim:
