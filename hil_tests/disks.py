@@ -17,6 +17,7 @@ from pathlib import Path
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 _IMAGE_BYTES = 32 << 20
+_BUSY_TRIES = 30
 
 
 def _no_power_cut() -> str:
@@ -47,7 +48,7 @@ class PowerCutDisk:
         try:
             yield self
         finally:
-            _run("umount", str(self.directory))
+            self.unplug()
 
     def cut(self) -> None:
         """Cut the power; whatever uses the disk gets errors from now on."""
@@ -63,7 +64,12 @@ class PowerCutDisk:
         self.plug()
 
     def unplug(self) -> None:
-        """Take the disk away, whose power is cut."""
+        """Take the disk away; what looks at mounts at this moment is waited for."""
+        for _ in range(_BUSY_TRIES):
+            command = ("umount", str(self.directory))
+            if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
         _run("umount", str(self.directory))
 
     def plug(self) -> None:

@@ -480,7 +480,14 @@ end:	do
 			:: HOLDS(d, a, b) != 0 && HOLDS(d, a, b) != VALUE_OF(m) ->
 				HOLDS(d, a, b) = VALUE_OF(m); EFFECTS(d, a, b)++
 #endif
-			:: else /* the same again, or other bytes: quarantine */
+#ifdef BUG_LATE_DATA_IS_A_FORK
+			:: HOLDS(d, a, b) != 0 && HOLDS(d, a, b) != VALUE_OF(m) && VALUE_OF(m) < 8 ->
+#else
+			:: HOLDS(d, a, b) != 0 && HOLDS(d, a, b) != VALUE_OF(m) && VALUE_OF(m) < 8 &&
+			   HOLDS(d, a, b) != VALUE_OF(m) + 8 ->
+#endif
+				assert(replaced) /* other bytes: quarantine and a fork alarm, never for nothing */
+			:: else /* the same again, or on one side the word that it is lost */
 			fi;
 			assert(EFFECTS(d, a, b) == 1);
 			if

@@ -73,13 +73,15 @@ class Found:
 
 
 _TWO = ("D=2", "N=2", "C=2", "F=2")
-_ONE = ("D=1", "N=3", "C=4", "F=3")
+_ONE = ("D=1", "N=3", "C=4", "F=4")
+_CROWD = ("D=1", "N=2", "C=3", "F=2", "UP=2", "DOWN=2")
 _SMALL = ("D=1", "N=2", "C=3", "F=2")
 _ALIVE = ("LIVENESS", "D=1", "N=2", "C=2", "F=2")
 
 RULES = (
     Case("two platforms, any two faults: safe", _TWO),
-    Case("one platform, longer, any three faults: safe", _ONE),
+    Case("one platform, longer, any four faults: safe", _ONE),
+    Case("one platform, messages overtake: safe", _CROWD),
     Case("one platform, any two faults: all arrives", ("LIVENESS", "D=1", "N=2", "C=3", "F=2")),
     Case("two platforms, a fault: all arrives", ("LIVENESS", "D=2", "N=1", "C=2", "F=1")),
 )
@@ -88,6 +90,7 @@ MUTANTS = (
     Case("a receipt before the commit", (*_SMALL, "BUG_ANSWER_FIRST"), finds=True),
     Case("every copy counts", (*_SMALL, "BUG_EVERY_COPY_COUNTS"), finds=True),
     Case("the last bytes win", (*_SMALL, "BUG_LAST_WINS"), finds=True),
+    Case("late data is taken for a fork", (*_CROWD, "BUG_LATE_DATA_IS_A_FORK"), finds=True),
     Case("sent before it is on the disk", (*_SMALL, "BUG_SEND_BEFORE_COMMIT"), finds=True),
     Case("a lost store keeps its epoch", (*_SMALL, "BUG_SAME_EPOCH"), finds=True),
     Case("what was freed is not declared", (*_SMALL, "BUG_LOST_UNSAID"), finds=True),

@@ -166,7 +166,7 @@ def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
-def _why_not() -> str:
+def why_not() -> str:
     """Say in one line what is missing; empty when nothing is."""
     if NO_POWER_CUT:
         return f"{NO_POWER_CUT}: run it as root, with the package e2fsprogs"
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
-    missing = _why_not()
+    missing = why_not()
     if missing:
         print(missing, file=sys.stderr)
         return 2

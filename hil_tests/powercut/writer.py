@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -131,10 +131,13 @@ async def run(gateway_folder: Path, platform_folder: Path, slot: int, seed: int)
         destinations.append(Destination(name, gateway.outbox, store, tell))
     end_s = time.monotonic() + _RUN_S
     while time.monotonic() < end_s:
-        await _round(gateway, destinations, rng)
+        await write(gateway, destinations, rng, tell)
 
 
-async def _round(gateway: Gateway, destinations: list[Destination], rng: Random) -> None:
+async def write(
+    gateway: Gateway, destinations: Sequence[Destination], rng: Random, tell: Tell
+) -> None:
+    """Read and commit now and then, cut, deliver, and free what is more than is to be kept."""
     for _ in range(rng.randint(1, _COMMITS_PER_CUT)):
         first = gateway.slot
         # now and then more than one page of the disk, so that a cut can leave a part of it
