@@ -4,6 +4,7 @@ import asyncio
 import random
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ from hil_tests.powercut.told import LieError, Told
 from hil_tests.powercut.writer import Destination, Gateway, write
 
 MISSING = run.why_not()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a folder in memory: these tests sync much and lose nothing."""
+    with run.scratch() as made:
+        yield made
 
 
 def written(folder: Path) -> Told:
@@ -47,62 +55,62 @@ def at_end(folder: Path, told: Told) -> int:
     return judge.at_end(folder / "gateway", folder / "platform", told)
 
 
-def test_a_state_that_nobody_cut_is_judged_whole(tmp_path: Path) -> None:
-    told = written(tmp_path)
-    assert after_cut(tmp_path, told).torn_tails == 0
-    assert at_end(tmp_path, told) == 2 * len(told.slots) > 0
+def test_a_state_that_nobody_cut_is_judged_whole(folder: Path) -> None:
+    told = written(folder)
+    assert after_cut(folder, told).torn_tails == 0
+    assert at_end(folder, told) == 2 * len(told.slots) > 0
     assert told.batches
     assert told.receipts
 
 
-def test_readings_that_are_gone_are_noticed(tmp_path: Path) -> None:
-    told = written(tmp_path)
+def test_readings_that_are_gone_are_noticed(folder: Path) -> None:
+    told = written(folder)
     # acknowledged, but no longer in the journal
     told.slots.update(range(told.end, told.end + 3))
     told.end += 3
     with pytest.raises(LieError, match="acknowledged slots lost"):
-        at_end(tmp_path, told)
+        at_end(folder, told)
 
 
-def test_a_batch_that_is_nowhere_is_noticed(tmp_path: Path) -> None:
-    told = written(tmp_path)
-    newest = max((tmp_path / "gateway").glob("batches-*/*.journal"))
+def test_a_batch_that_is_nowhere_is_noticed(folder: Path) -> None:
+    told = written(folder)
+    newest = max((folder / "gateway").glob("batches-*/*.journal"))
     newest.unlink()
     for name in plant.DESTINATIONS:
-        with sqlite3.connect(tmp_path / f"platform/{name}.db") as database:
+        with sqlite3.connect(folder / f"platform/{name}.db") as database:
             database.execute("DELETE FROM batches")
         database.close()
     with pytest.raises(LieError, match="neither in the outbox nor at"):
-        after_cut(tmp_path, told)
+        after_cut(folder, told)
 
 
-def test_a_receipt_for_what_is_not_there_is_noticed(tmp_path: Path) -> None:
-    told = written(tmp_path)
+def test_a_receipt_for_what_is_not_there_is_noticed(folder: Path) -> None:
+    told = written(folder)
     (name, _), through = max(told.receipts.items(), key=lambda item: item[1])
-    with sqlite3.connect(tmp_path / f"platform/{name}.db") as database:
+    with sqlite3.connect(folder / f"platform/{name}.db") as database:
         database.execute("DELETE FROM batches WHERE sequence = ?", (through,))
     database.close()
     with pytest.raises(LieError, match=f"{name} receipted {through} and does not have {through}"):
-        after_cut(tmp_path, told)
+        after_cut(folder, told)
 
 
-def test_a_value_that_changed_is_noticed(tmp_path: Path) -> None:
-    told = written(tmp_path)
-    with sqlite3.connect(tmp_path / f"platform/{plant.DESTINATIONS[0]}.db") as database:
+def test_a_value_that_changed_is_noticed(folder: Path) -> None:
+    told = written(folder)
+    with sqlite3.connect(folder / f"platform/{plant.DESTINATIONS[0]}.db") as database:
         database.execute(
             "UPDATE readings SET mantissas = '[1,1]' WHERE group_id = 1 AND due_ms = ?",
             (plant.due_ms(1),),
         )
     database.close()
     with pytest.raises(LieError, match="other values than were read"):
-        at_end(tmp_path, told)
+        at_end(folder, told)
 
 
-def test_a_lost_epoch_is_noticed(tmp_path: Path) -> None:
-    told = written(tmp_path)
-    shutil.rmtree(tmp_path / "gateway")
+def test_a_lost_epoch_is_noticed(folder: Path) -> None:
+    told = written(folder)
+    shutil.rmtree(folder / "gateway")
     with pytest.raises(LieError, match="is gone"):
-        after_cut(tmp_path, told)
+        after_cut(folder, told)
 
 
 def test_a_number_with_other_bytes_is_noticed() -> None:

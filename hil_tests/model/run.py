@@ -102,7 +102,7 @@ MUTANTS = (
     Case("a cursor never goes back", (*_ALIVE, "BUG_ONLY_FORWARD"), finds=True),
     Case("nothing is sent again", (*_ALIVE, "BUG_NEVER_AGAIN"), finds=True),
 )
-# docs/delivery-protocol.md names them; when the rules cover one of these, it belongs to RULES
+# docs/model-and-power-cuts.md explains them; when the rules cover one of these, it belongs to RULES
 LIMITS = (
     Case("limit: messages outlive a copy put back", (*_SMALL, "LIMIT_LATE"), finds=True),
     Case("limit: a copy put back fills its disk", (*_SMALL, "LIMIT_FULL"), finds=True),

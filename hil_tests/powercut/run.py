@@ -84,7 +84,7 @@ def cut_often(seed: int, cuts: int, environment: Mapping[str, str], *, say: bool
     rng = Random(seed)
     result = Result(seed)
     begun_s = time.perf_counter()
-    with _scratch() as folder:
+    with scratch() as folder:
         while result.cuts < cuts:
             with Rig(folder, environment).fresh() as disks:
                 _live(disks, rng, result, cuts)
@@ -156,7 +156,8 @@ def _say_progress(result: Result, cuts: int) -> None:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """Give a folder for disk images, in memory where there is one."""
     memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="edgeagg-powercut-", dir=memory) as folder:
         yield Path(folder)
