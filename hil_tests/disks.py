@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 # EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h; 2: not even the log is written any more
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
+_CLONE_NEWNS = 0x00020000
 _IMAGE_BYTES = 32 << 20
 _BUSY_TRIES = 30
 
@@ -86,14 +88,22 @@ _STUCK_SYNC = r"""
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+static int passed;
+static int is_stuck(void) {
+    int spared = 0;
+    FILE *flag = fopen(getenv("STUCK_FLAG"), "r");
+    if (!flag) return 0;
+    if (fscanf(flag, "%d", &spared) != 1) spared = 0;
+    fclose(flag);
+    return passed++ >= spared;
+}
 static void wait_while_stuck(int fd) {
     char link[64], path[4096] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, getenv("STUCK_PATH"))) return;
-    while (access(getenv("STUCK_FLAG"), F_OK) == 0) {
-        creat(getenv("STUCK_NEWS"), 0600);
-        usleep(10000);
-    }
+    if (!is_stuck()) return;
+    close(creat(getenv("STUCK_NEWS"), 0600));
+    while (access(getenv("STUCK_FLAG"), F_OK) == 0) usleep(10000);
 }
 int fsync(int fd) { wait_while_stuck(fd); return syscall(SYS_fsync, fd); }
 int fdatasync(int fd) { wait_while_stuck(fd); return syscall(SYS_fdatasync, fd); }
@@ -123,10 +133,12 @@ class StuckDisk:
         """NAME=VALUE for the processes that are to be stuck."""
 
     @contextlib.contextmanager
-    def stuck(self) -> Iterator[None]:
-        """Let no sync end while the `with` block lasts."""
+    def stuck(self, *, spared: int = 0) -> Iterator[None]:
+        """Let no sync end while the `with` block lasts, but for the first `spared`."""
         self._news.unlink(missing_ok=True)
-        self._flag.touch()
+        written = self._flag.with_suffix(".new")
+        written.write_text(str(spared), "ascii")
+        written.rename(self._flag)
         try:
             yield
         finally:
@@ -182,6 +194,18 @@ def fill(file: Path) -> None:
                 if error.errno != errno.ENOSPC:
                     raise
                 return
+
+
+def hide_mounts() -> None:
+    """Let nobody else see what this process mounts from now on.
+
+    A mount namespace that anybody makes meanwhile would have a copy of each mount, and keep a disk
+    alive whose power is cut.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
+    _run("mount", "--make-rprivate", "/")
 
 
 def _run(*command: str) -> None:

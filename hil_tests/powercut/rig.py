@@ -35,8 +35,9 @@ class Aim:
     delay_us: int
     gateway: bool
     platform: bool
-    held: bool
-    """Hold the next sync back, and let the cut leave a part of what it was to sync."""
+    held: int | None
+    """Hold a sync back behind so many others, and let the cut leave a part of what it was to sync;
+    None: cut wherever the process is."""
 
 
 @dataclass(slots=True)
@@ -116,10 +117,8 @@ class Rig:
                 raise RuntimeError("BUG: a process without its pipes")
             lines = Lines(process.stdout.fileno())
             hit = lines.wait_for(aim, time.monotonic() + _START_MAX_S)
-            _wait_us(aim.delay_us)
             cut = [self._disks[True]] * aim.gateway + [self._disks[False]] * aim.platform
-            with self._stuck.stuck() if aim.held else contextlib.nullcontext():
-                held = aim.held and self._stuck.holds(_HELD_S)
+            with self._held(aim) as held:
                 # a sync in flight while ext4 is shut down may end well without having been done,
                 # so nobody may hear of its end any more
                 process.send_signal(signal.SIGSTOP)
@@ -136,6 +135,16 @@ class Rig:
         if not hit:
             raise RuntimeError(f"the writer never came to its {aim.phase}: {errors[-2000:]}")
         return told
+
+    @contextlib.contextmanager
+    def _held(self, aim: Aim) -> Iterator[bool]:
+        """Have the process where it is to be cut; yield whether it waits for a sync."""
+        if aim.held is None:
+            _wait_us(aim.delay_us)
+            yield False
+            return
+        with self._stuck.stuck(spared=aim.held):
+            yield self._stuck.holds(_HELD_S)
 
 
 def canary_environment() -> dict[str, str]:

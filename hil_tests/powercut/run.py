@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 from edgeagg.errors import EdgeaggError
-from hil_tests.disks import NO_COMPILER, NO_POWER_CUT
+from hil_tests.disks import NO_COMPILER, NO_POWER_CUT, hide_mounts
 from hil_tests.powercut import judge, rig
 from hil_tests.powercut.rig import Aim, Rig
 from hil_tests.powercut.told import LieError, Told
@@ -24,19 +25,19 @@ from hil_tests.powercut.told import LieError, Told
 _MEMORY = Path("/dev/shm")
 _CUTS_PER_LIFE = 5
 _UNJUDGED = 0.3
-_HELD = 0.6
+_HELD = 0.7
 _FIRST_STARTS = 0.4
 _SKIP_SLOTS = 50
 _CANARY_CUTS = 6
-# how often, up to which occurrence, and how long behind the announcement a step is aimed at
+# how often a step is aimed at, up to which of its occurrences, and how long or how many syncs later
 _STEPS = {
-    "open": (4, 1, 12_000),
-    "store": (2, 2, 6_000),
-    "commit": (4, 60, 2_500),
-    "cut": (5, 30, 6_000),
-    "receive": (4, 50, 6_000),
-    "cursor": (2, 50, 1_000),
-    "trim": (3, 30, 1_500),
+    "open": (4, 1, 12_000, 8),
+    "store": (2, 2, 6_000, 6),
+    "commit": (3, 60, 2_500, 1),
+    "cut": (8, 30, 6_000, 3),
+    "receive": (4, 50, 6_000, 3),
+    "cursor": (1, 50, 1_000, 1),
+    "trim": (2, 30, 1_500, 1),
 }
 
 
@@ -119,16 +120,18 @@ def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
         result.acknowledged_batches += len(told.batches)
     except (LieError, EdgeaggError, OSError) as error:
         result.lies.append(f"life {result.lives}, behind cut {result.cuts}, {last}: {error}")
+    # what an error still refers to has files open, and their disk could not be taken away
+    gc.collect()
 
 
 def _aim(rng: Random, *, is_first: bool) -> Aim:
-    weights = [weight for weight, _, _ in _STEPS.values()]
+    weights = [weight for weight, *_ in _STEPS.values()]
     (phase,) = rng.choices(list(_STEPS), weights)
     if is_first and rng.random() < _FIRST_STARTS:
         phase = "open"  # the folders and first segments of a state are made once only
-    _, occurrences, delay_us = _STEPS[phase]
+    _, occurrences, delay_us, spared = _STEPS[phase]
     gateway, platform = rng.choice([(True, False), (True, False), (False, True), (True, True)])
-    held = rng.random() < _HELD
+    held = rng.randint(0, spared) if rng.random() < _HELD else None
     occurrence, delay_us = rng.randint(1, occurrences), rng.randint(0, delay_us)
     return Aim(phase, occurrence, delay_us, gateway, platform, held)
 
@@ -188,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         print(missing, file=sys.stderr)
         return 2
+    hide_mounts()
     result = cut_often(chosen.seed, chosen.cuts, {}, say=True)
     print(f"\nseed {chosen.seed}, {result.took_s:.0f} s\n{result}")
     for lie in result.lies:
