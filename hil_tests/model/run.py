@@ -117,7 +117,7 @@ def check(case: Case) -> Found:
         _run(folder, "spin", "-a", *defines, str(MODEL))
         kind = ["-DNFAIR=4"] if case.is_liveness else ["-DSAFETY", "-DNOFAIR"]
         # the checker of a mutant runs shorter than it is compiled
-        effort = "-O1" if case.finds else "-O2"
+        effort = "-O0" if case.finds else "-O2"
         limits = f"-DMEMLIM={_MEMORY_MAX_MB}"
         _run(folder, "gcc", effort, "-w", limits, *kind, "-o", "pan", "pan.c")
         goal = ["-a", "-f"] if case.is_liveness else []

@@ -27,7 +27,7 @@ _WINDOW = 16
 _COMMITS_PER_CUT = 3
 _SLOTS_MAX = 12
 _CROWD_MAX = 400
-_RUN_S = 20.0
+_RUN_S = 120.0  # whoever is to cut it may be gone
 
 Tell = Callable[[str], None]
 
