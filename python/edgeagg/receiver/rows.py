@@ -10,7 +10,7 @@ from edgeagg.batch import MESSAGE_BYTES_MAX, BatchKind
 from edgeagg.content import GapRow, ReadingRow, WindowRow
 from edgeagg.errors import FormatError
 from edgeagg.model import Group, Kind, PointInfo, Quality
-from edgeagg.receiver.store import Delivery
+from edgeagg.receiver.store import Delivery, Outcome
 
 WINDOW_ARRAYS = (
     "slots",
@@ -67,9 +67,15 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
     )
 
 
-def is_lost(delivery: Delivery) -> bool:
-    """Whether the delivery only says that its batch is gone."""
-    return delivery.batch.kind is BatchKind.LOST
+def outcome(delivery: Delivery, digest: bytes, kind: int) -> Outcome:
+    """Say what a delivery is to what stands under its identity.
+
+    A batch and the word that it is lost may come in any order when it is freed with a copy of it
+    still on the way: that is no conflict, and what came first stays.
+    """
+    if digest == delivery.digest or BatchKind.LOST in {kind, delivery.batch.kind}:
+        return Outcome.AGAIN
+    return Outcome.CONFLICT
 
 
 def reading_values(row: ReadingRow) -> tuple[int, int, list[int | None], list[int] | None]:
