@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil model powercut days faults bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -62,6 +62,7 @@ hil: setup
 	$(BIN)/pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m long hil_tests
 
 # docs/model-and-power-cuts.md says what these two prove, and what they need
+.PHONY: model powercut
 model: setup
 	@$(BIN)/python -m hil_tests.model
 

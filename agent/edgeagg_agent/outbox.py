@@ -19,6 +19,7 @@ from edgeagg._core import Journal
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
 
+_SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
 _PREFIX = struct.Struct("<Q")  # the cut that the batch is a part of
 _SLOT = struct.Struct("<QQ")  # generation, through
@@ -28,16 +29,13 @@ _SLOT_BYTES = 64
 class Outbox:
     """All batches that are kept, delivered or not."""
 
-    segment_bytes = 1 << 20
-    """What the journal grows by, and what is freed at once."""
-
     def __init__(self, directory: Path, *, now_ms: int, bytes_max: int) -> None:
         """Open or create `directory`; raise StoreError when it is in use or cannot be."""
         self._directory = directory
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
         self.epoch = _epoch(directory, now_ms)
-        self._journal = Journal(directory / f"batches-{self.epoch}", self.segment_bytes)
+        self._journal = Journal(directory / f"batches-{self.epoch}", _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
         # a platform has these sequences: a tail the journal lost must not bring them back
         delivered = [Cursor(path).through for path in directory.glob(f"cursor-*-{self.epoch}")]

@@ -19,6 +19,7 @@ from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg_agent.outbox import Outbox
 
+_SEGMENT_BYTES = 1 << 20
 _ROW, _CUT, _CHECKPOINT = 1, 2, 3
 _CUT_AT = struct.Struct("<Q")
 _CHECKPOINT_HEAD = struct.Struct("<Q16s")  # the cut it stands behind, the catalogue's hash
@@ -49,8 +50,6 @@ class Recorder:
 
     codec: int | None = None
     """Of payloads; None: whichever makes the fewest bytes."""
-    segment_bytes = 1 << 20
-    """What the readings' journal grows by, and what is freed at once."""
 
     def __init__(
         self, directory: Path, outbox: Outbox, gateway: str, catalogue: Catalogue, *, now_ms: int
@@ -59,7 +58,7 @@ class Recorder:
         self.counters = Counters()
         self._gateway, self._outbox = gateway, outbox
         self._catalogues = directory / "catalogues"
-        self._journal = Journal(directory / f"readings-{outbox.epoch}", self.segment_bytes)
+        self._journal = Journal(directory / f"readings-{outbox.epoch}", _SEGMENT_BYTES)
         self._staged: list[tuple[int, bytes]] = []
         self._last_cut = 0
         self._cutting = asyncio.Lock()

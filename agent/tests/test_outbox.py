@@ -5,6 +5,7 @@ import pytest
 from agent.tests.fakes import GATEWAY, START_MS
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
+from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent.outbox import Outbox
 
 BYTES_MAX = 32 << 20
@@ -13,7 +14,7 @@ SEGMENT_BYTES = 4096
 
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch):
-    monkeypatch.setattr(Outbox, "segment_bytes", SEGMENT_BYTES)
+    monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", SEGMENT_BYTES)
 
 
 @pytest.fixture

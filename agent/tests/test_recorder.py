@@ -50,8 +50,8 @@ def disk(monkeypatch):
     monkeypatch.setattr(recorder_module, "Journal", disk.journal)
     monkeypatch.setattr(outbox_module, "Journal", disk.journal)
     # small segments: their borders are crossed, too
-    monkeypatch.setattr(Recorder, "segment_bytes", 4096)
-    monkeypatch.setattr(Outbox, "segment_bytes", 4096)
+    monkeypatch.setattr(recorder_module, "_SEGMENT_BYTES", 4096)
+    monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", 4096)
     return disk
 
 
@@ -193,8 +193,8 @@ def wide_rows(count):
 async def test_a_kill_between_the_parts_of_a_cut_keeps_each_part_once(
     ram, disk, mode, share, monkeypatch
 ):
-    monkeypatch.setattr(Outbox, "segment_bytes", 1 << 18)  # room for all parts
-    monkeypatch.setattr(Recorder, "segment_bytes", 1 << 18)
+    monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", 1 << 18)  # room for all parts
+    monkeypatch.setattr(recorder_module, "_SEGMENT_BYTES", 1 << 18)
     first, *rows = wide_rows(60)
     steps = [first, Commit(), *rows, Cut(START_MS + 60_000)]
     base = await begun(ram / "begun", steps, WIDE)

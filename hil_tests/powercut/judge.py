@@ -59,7 +59,7 @@ def _repair(gateway_folder: Path) -> Repairs:
     for folder in sorted((*gateway_folder.glob("batches-*"), *gateway_folder.glob("readings-*"))):
         repairs.rotations += (folder / "new").exists()
         begun_s = time.perf_counter()
-        torn_bytes, _ = Journal(folder, plant.SmallOutbox.segment_bytes).repairs
+        torn_bytes, _ = Journal(folder, plant.SEGMENT_BYTES).repairs
         repairs.recovery_s += time.perf_counter() - begun_s
         repairs.torn_bytes += torn_bytes
         repairs.torn_tails += torn_bytes > 0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
-from edgeagg_agent.outbox import Outbox
-from edgeagg_agent.recorder import Recorder
+from edgeagg_agent import outbox, recorder
 
 GATEWAY = "qp-cut"
 START_MS = 1_790_000_000_000
 PERIOD_MS = 1_000
 DESTINATIONS = ("district", "group")
 BYTES_MAX = 320 << 10
-_SEGMENT_BYTES = 16 << 10
+SEGMENT_BYTES = 16 << 10
 _TOTALISER = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
 _GAUGES = tuple(PointInfo(f"voltage_l{phase}", "V", -1, Kind.GAUGE) for phase in (1, 2, 3))
 
@@ -28,16 +30,14 @@ CATALOGUE = Catalogue(
 )
 
 
-class SmallOutbox(Outbox):
-    """Takes a new segment every few batches, so that many cuts meet one."""
-
-    segment_bytes = _SEGMENT_BYTES
-
-
-class SmallRecorder(Recorder):
-    """Takes a new segment every few commits, so that many cuts meet one."""
-
-    segment_bytes = _SEGMENT_BYTES
+@contextmanager
+def small_segments() -> Iterator[None]:
+    """Let journals take a new segment every few commits, so that many cuts meet one."""
+    with (
+        patch.object(outbox, "_SEGMENT_BYTES", SEGMENT_BYTES),
+        patch.object(recorder, "_SEGMENT_BYTES", SEGMENT_BYTES),
+    ):
+        yield
 
 
 def due_ms(slot: int) -> int:

@@ -63,10 +63,11 @@ class Gateway:
 
     def __init__(self, directory: Path, slot: int, tell: Tell) -> None:
         now_ms = plant.due_ms(slot)
-        self.outbox = plant.SmallOutbox(directory, now_ms=now_ms, bytes_max=plant.BYTES_MAX)
-        self.recorder: Recorder = plant.SmallRecorder(
-            directory, self.outbox, plant.GATEWAY, plant.CATALOGUE, now_ms=now_ms
-        )
+        with plant.small_segments():
+            self.outbox = Outbox(directory, now_ms=now_ms, bytes_max=plant.BYTES_MAX)
+            self.recorder = Recorder(
+                directory, self.outbox, plant.GATEWAY, plant.CATALOGUE, now_ms=now_ms
+            )
         self.slot = slot
         self._tell = tell
         # what is kept was told of before, but for what the last process could no longer tell

@@ -30,6 +30,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -279,7 +280,7 @@ async def _outcomes(connection: Connection, deliveries: Sequence[Delivery]) -> l
             known[identity] = delivery.digest, batch.kind
             outcomes.append(Outcome.NEW)
         else:
-            outcomes.append(rows.outcome(delivery, *known[identity]))
+            outcomes.append(repeated(delivery, *known[identity]))
     return outcomes
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from edgeagg.batch import MESSAGE_BYTES_MAX, BatchKind
+from edgeagg.batch import MESSAGE_BYTES_MAX
 from edgeagg.content import GapRow, ReadingRow, WindowRow
 from edgeagg.errors import FormatError
 from edgeagg.model import Group, Kind, PointInfo, Quality
-from edgeagg.receiver.store import Delivery, Outcome
+from edgeagg.receiver.store import Delivery
 
 WINDOW_ARRAYS = (
     "slots",
@@ -65,17 +65,6 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
         delivery.received_ms,
         delivery.bytes_count,
     )
-
-
-def outcome(delivery: Delivery, digest: bytes, kind: int) -> Outcome:
-    """Say what a delivery is to what stands under its identity.
-
-    A batch and the word that it is lost may come in any order when it is freed with a copy of it
-    still on the way: that is no conflict, and what came first stays.
-    """
-    if digest == delivery.digest or BatchKind.LOST in {kind, delivery.batch.kind}:
-        return Outcome.AGAIN
-    return Outcome.CONFLICT
 
 
 def reading_values(row: ReadingRow) -> tuple[int, int, list[int | None], list[int] | None]:

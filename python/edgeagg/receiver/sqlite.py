@@ -30,6 +30,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 T = TypeVar("T")
@@ -200,7 +201,7 @@ class SqliteStore:
             identity,
         ).fetchone()
         if known is not None:
-            return rows.outcome(delivery, *known)
+            return repeated(delivery, *known)
         self._connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.batch_row(delivery)
         )
