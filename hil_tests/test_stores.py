@@ -223,6 +223,16 @@ async def test_a_loss_never_displaces_a_batch(engine: Engine, store: Store) -> N
     assert await engine.dump() == before
 
 
+async def test_a_batch_behind_its_declared_loss_changes_nothing_and_is_no_conflict(
+    engine: Engine, store: Store
+) -> None:
+    await store.commit([catalogue_of(), lost(2)])
+    before = await engine.dump()
+    assert await store.commit([data_of(2)]) == [AGAIN]
+    assert await store.commit([lost(3), data_of(3)]) == [NEW, AGAIN]
+    assert (await engine.dump())["readings"] == before["readings"]
+
+
 async def test_a_commit_that_fails_midway_leaves_nothing(engine: Engine, store: Store) -> None:
     await store.commit([catalogue_of()])
     before = await engine.dump()

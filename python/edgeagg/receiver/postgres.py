@@ -33,6 +33,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -311,27 +312,26 @@ async def _lock_streams(connection: Connection, streams: Sequence[tuple[str, int
 async def _outcomes(connection: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
     """Say what becomes of each delivery; their streams are locked, so nobody comes in between."""
     found = await connection.fetch(
-        "SELECT gateway, epoch, sequence, digest FROM batches"
+        "SELECT gateway, epoch, sequence, digest, kind FROM batches"
         " JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS s (gateway, epoch, sequence)"
         " USING (gateway, epoch, sequence)",
         [d.batch.gateway for d in deliveries],
         [d.batch.epoch for d in deliveries],
         [d.batch.sequence for d in deliveries],
     )
-    known: dict[tuple[str, int, int], bytes] = {
-        (gateway, epoch, sequence): digest for gateway, epoch, sequence, digest in found
+    known: dict[tuple[str, int, int], tuple[bytes, int]] = {
+        (gateway, epoch, sequence): (digest, kind)
+        for gateway, epoch, sequence, digest, kind in found
     }
     outcomes = []
     for delivery in deliveries:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         if identity not in known:
-            known[identity] = delivery.digest
+            known[identity] = delivery.digest, batch.kind
             outcomes.append(Outcome.NEW)
-        elif known[identity] == delivery.digest or rows.is_lost(delivery):
-            outcomes.append(Outcome.AGAIN)
         else:
-            outcomes.append(Outcome.CONFLICT)
+            outcomes.append(repeated(delivery, *known[identity]))
     return outcomes
 
 

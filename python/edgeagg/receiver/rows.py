@@ -104,11 +104,6 @@ def oldest_keyframe(through: int) -> int:
     return through + 1 - _core.KEYFRAME_BACK_MAX
 
 
-def is_lost(delivery: Delivery) -> bool:
-    """Whether the delivery only says that its batch is gone."""
-    return delivery.batch.kind is BatchKind.LOST
-
-
 def reading_values(row: ReadingRow) -> tuple[int, int, list[int | None], list[int] | None]:
     """Return due_ms, at_ms, mantissas, and qualities (None when all are good)."""
     good = all(quality == Quality.GOOD for quality in row.qualities)

@@ -33,6 +33,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 T = TypeVar("T")
@@ -241,11 +242,11 @@ class SqliteStore:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         known = self._connection.execute(
-            "SELECT digest FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?", identity
+            "SELECT digest, kind FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?",
+            identity,
         ).fetchone()
         if known is not None:
-            same = known[0] == delivery.digest or rows.is_lost(delivery)
-            return Outcome.AGAIN if same else Outcome.CONFLICT
+            return repeated(delivery, *known)
         self._connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.batch_row(delivery)
         )

@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from edgeagg.balance import Energy
-from edgeagg.batch import RANGES_MAX, Batch, Range
+from edgeagg.batch import RANGES_MAX, Batch, BatchKind, Range
 from edgeagg.content import Content
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue
@@ -38,6 +38,17 @@ class Outcome(enum.Enum):
     NEW = "new"
     AGAIN = "again"  # the same bytes as before: nothing changed
     CONFLICT = "conflict"  # other bytes under the same identity: the first ones stay
+
+
+def repeated(delivery: Delivery, digest: bytes, kind: int) -> Outcome:
+    """Say what a delivery is to the batch that stands under its identity.
+
+    A batch and the word that it is lost may come in any order when it is freed with a copy of it
+    still on the way: that is no conflict, and what came first stays.
+    """
+    if digest == delivery.digest or BatchKind.LOST in {kind, delivery.batch.kind}:
+        return Outcome.AGAIN
+    return Outcome.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)
