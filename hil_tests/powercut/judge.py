@@ -132,7 +132,7 @@ def _judge_receipts(digests: dict[str, dict[tuple[int, int], bytes]], told: Told
 
 async def _deliver_all(gateway: Gateway, stores: dict[str, SqliteStore]) -> None:
     """Cut what is pending and send until both platforms have it all, without losses."""
-    await gateway.cut()
+    await gateway.cut(0)
     for name, store in stores.items():
         destination = Destination(name, gateway.outbox, store, _silent)
         while destination.cursor.through < gateway.outbox.head:
