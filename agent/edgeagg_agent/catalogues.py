@@ -25,13 +25,13 @@ class Catalogues:
         """Use the folder in `directory`; nothing is read or made yet."""
         self._folder = directory / FOLDER
 
-    def keep(self, announcement: Batch) -> None:
+    def keep(self, epoch: int, sequence: int, message: bytes) -> None:
         """Write one in a single step that a power cut cannot halve. Blocks; OSError."""
         self._folder.mkdir(exist_ok=True)
-        file = self._folder / f"{announcement.epoch}-{announcement.sequence}"
+        file = self._folder / f"{epoch}-{sequence}"
         new = file.with_suffix(".new")
         with new.open("wb") as stream:
-            stream.write(announcement.to_bytes())
+            stream.write(message)
             stream.flush()
             os.fsync(stream.fileno())
         new.replace(file)

@@ -399,11 +399,12 @@ class Recorder:
         )
         self._write((CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1)))
         snapshot = self._aggregator.snapshot()
-        self._keep([announcement.to_bytes()], snapshot)
+        message = announcement.to_bytes()
+        self._keep([message], snapshot)
         # twice: what follows cannot be read under the catalogue of a checkpoint before this
         self._stage_checkpoint(snapshot)
         # ahead of the checkpoint that needs it, behind the batch whose sequence it names
-        self._catalogues.keep(announcement)
+        self._catalogues.keep(announcement.epoch, announcement.sequence, message)
         self._rows.write()
 
 
