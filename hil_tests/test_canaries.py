@@ -177,9 +177,9 @@ def test_a_request_that_is_no_read_is_heard(begin: Begin) -> None:
 def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
     scenario = begin(
         "agent/edgeagg_agent/outbox.py",
-        "            return record[1][_PREFIX.size :]\n",
+        "            return record[1]\n",
         "            import dataclasses, time\n"
-        "            batch = Batch.from_bytes(record[1][_PREFIX.size :])\n"
+        "            batch = Batch.from_bytes(record[1])\n"
         "            now_ms = time.time_ns() // 1_000_000\n"
         "            return dataclasses.replace(batch, cut_at_ms=now_ms).to_bytes()\n",
     )

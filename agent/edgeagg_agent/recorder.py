@@ -388,7 +388,10 @@ class Recorder:
         """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
         message = self._batcher.catalogue(self._catalogue, now_ms)
         self._write(self._cut_record(now_ms))
-        self._keep([message], self._aggregator.snapshot())
+        snapshot = self._aggregator.snapshot()
+        self._keep([message], snapshot)
+        # twice: what follows cannot be read under the catalogue of a checkpoint before this
+        self._stage_checkpoint(snapshot)
         # ahead of the checkpoint that needs it, behind the batch whose sequence it names
         self._catalogues.keep(message)
         self._rows.write()

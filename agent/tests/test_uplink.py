@@ -375,6 +375,26 @@ async def test_on_connecting_it_subscribes_says_hello_and_delivers_everything(ou
     assert "platform: not a receipt" in caplog.text
 
 
+async def test_a_batch_that_the_disk_cannot_read_now_is_sent_later(outbox, caplog):
+    fill(outbox, 3)
+    uplink = make_uplink(outbox)
+    read, failures = outbox.read, [5]
+
+    def failing(sequence, gateway):
+        if sequence == 2 and failures:
+            uplink._clock.pass_ms(6_000)  # the time-out of what is not receipted
+            raise OSError(failures.pop(), "Input/output error")
+        return read(sequence, gateway)
+
+    outbox.read = failing
+    done = asyncio.Event()
+    await deliver(
+        uplink, FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None), done
+    )
+    assert not failures
+    assert "platform: batch 2: Input/output error" in caplog.text
+
+
 async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
     uplink = make_uplink(outbox)
     done = asyncio.Event()
