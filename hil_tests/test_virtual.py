@@ -27,7 +27,7 @@ from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.plan import plan_blocks
 from edgeagg_agent.reader import TURNAROUND_US
 from edgeagg_agent.recorder import Recorder
-from edgeagg_agent.uplink import Sender
+from edgeagg_agent.sender import Sender
 from hil_tests.virtual.clock import HostClock, LeapingClock, Step
 from hil_tests.virtual.errors import ViolationError
 from hil_tests.virtual.loop import VirtualLoop
@@ -130,15 +130,24 @@ def test_a_cursor_that_moves_when_it_publishes_is_noticed(monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr(Sender, "due", careless)
-    monkeypatch.setattr(Sender, "take", lambda self, receipt: None)
+    monkeypatch.setattr(Sender, "take", lambda self, receipt, now_ms: None)
     expect_violation("batches differ")
 
 
 def test_rows_that_are_cut_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     deliver = Recorder._deliver
 
-    def twice(self: Recorder, parts: Sequence[_core.Cut], now_ms: int, snapshot: bytes) -> None:
-        deliver(self, [*parts, *parts[:1]], now_ms, snapshot)
+    def twice(
+        self: Recorder,
+        parts: Sequence[_core.Cut],
+        now_ms: int,
+        snapshot: bytes,
+        *,
+        kept: int = 0,
+        ends_days: bool = False,
+    ) -> None:
+        parts = [*parts, *parts[:1]]
+        deliver(self, parts, now_ms, snapshot, kept=kept, ends_days=ends_days)
 
     monkeypatch.setattr(Recorder, "_deliver", twice)
     expect_violation("readings in the batches")

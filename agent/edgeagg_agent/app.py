@@ -12,6 +12,7 @@ import signal
 from collections.abc import Coroutine, Sequence
 
 from edgeagg._core import CUT_CELLS_MAX
+from edgeagg.batch import Origin
 from edgeagg_agent import health
 from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
@@ -54,11 +55,20 @@ class Agent:
             now_ms=self._started_ms,
         )
         self._uplinks = [
-            Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
+            Uplink(
+                to,
+                site.gateway,
+                self._outbox,
+                self._outbox.cursor(to.name),
+                clock,
+                self._leave_epoch,
+            )
             for to in site.destinations
         ]
         self._memory = Memory(site.state_directory)
         self._stopping = asyncio.Event()
+        self.next_origin: Origin | None = None
+        """Why another agent must go on in a new epoch; None: it need not."""
 
     def stop(self) -> None:
         """Ask `run` to end in order."""
@@ -76,15 +86,20 @@ class Agent:
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
                 await self._keep_time(pollers)
-                health.notify_systemd("STOPPING=1")
+                if self.next_origin is None:
+                    health.notify_systemd("STOPPING=1")
                 for task in polling:
                     task.cancel()
                 await asyncio.wait(polling)
                 await self._flush()
-                await self._say_farewell()
+                await self._part()
                 for task in uplinks:
                     task.cancel()
         finally:
+            if self.next_origin is not None:
+                # until the next agent listens, a signal ends the process; it may at any time
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().remove_signal_handler(number)
             self._write_status(pollers)
             self._remember(pollers)
             for poller in pollers:
@@ -167,6 +182,24 @@ class Agent:
         await asyncio.to_thread(self._outbox.trim, delivered)
         for uplink in self._uplinks:
             uplink.wake()
+
+    def _leave_epoch(self, why: Origin) -> None:
+        """End, so that another agent goes on in a new epoch."""
+        self.next_origin = why
+        self._stopping.set()
+
+    async def _part(self) -> None:
+        """Say farewell, or begin the next epoch with what no destination has receipted."""
+        if self.next_origin is None:
+            await self._say_farewell()
+            return
+        await asyncio.to_thread(
+            self._outbox.begin_epoch,
+            self._site.gateway,
+            min(uplink.sender.through for uplink in self._uplinks),
+            why=self.next_origin,
+            now_ms=self._clock.now_ms(),
+        )
 
     async def _say_farewell(self) -> None:
         """Give connected destinations a moment to receipt the last batches."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Iterable
@@ -16,8 +17,9 @@ from pathlib import Path
 from typing import IO
 
 from edgeagg._core import Journal
-from edgeagg.batch import Batch, BatchKind
+from edgeagg.batch import Batch, BatchKind, Origin, check_of
 from edgeagg.errors import StoreError
+from edgeagg_agent import epochs
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
@@ -34,13 +36,15 @@ class Outbox:
         self._directory = directory
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
-        self.epoch = _epoch(directory, now_ms)
-        self._journal = Journal(directory / f"batches-{self.epoch}", _SEGMENT_BYTES)
+        self.epoch = epochs.current(directory, now_ms)
+        self.origin = epochs.origin(directory, self.epoch)
+        self._journal = Journal(epochs.batches(directory, self.epoch), _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
         # a platform has these sequences: a tail the journal lost must not bring them back
         delivered = [Cursor(path).through for path in directory.glob(f"cursor-*-{self.epoch}")]
         self._journal.skip_to(max(delivered, default=0) + 1)
         self.dropped_count = 0
+        self._former = epochs.former_folders(directory, self.epoch)
 
     def close(self) -> None:
         """Let another process have the directory."""
@@ -53,8 +57,8 @@ class Outbox:
 
     @property
     def bytes_count(self) -> int:
-        """Bytes on the disk."""
-        return self._journal.bytes
+        """Bytes on the disk, those of former epochs included."""
+        return self._journal.bytes + sum(map(_size, self._former))
 
     def append(self, cut: int, batches: Iterable[bytes]) -> None:
         """Keep the parts of a cut; returns when the disk has them. Blocks.
@@ -77,6 +81,29 @@ class Outbox:
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes()
 
+    def check(self, sequence: int) -> bytes | None:
+        """Return what a receipt must say of this message; None if it is not kept. Blocks."""
+        record = self._journal.read(sequence)
+        return None if record is None else check_of(record[1][_PREFIX.size :])
+
+    def catalogue_behind(self, through: int) -> int:
+        """Return the last sequence behind `through` that carries a catalogue; 0: none. Blocks."""
+        for sequence in range(self.head, through, -1):
+            record = self._journal.read(sequence)
+            if record is None:
+                continue
+            if Batch.from_bytes(record[1][_PREFIX.size :]).kind is BatchKind.CATALOGUE:
+                return sequence
+        return 0
+
+    def begin_epoch(self, gateway: str, after: int, *, why: Origin, now_ms: int) -> None:
+        """Take the batches behind `after` into a new epoch, for the next one who opens. Blocks.
+
+        `after` is the last sequence that every destination has of this epoch as it is here.
+        """
+        messages = (self.read(number, gateway) for number in range(after + 1, self.head + 1))
+        epochs.begin(self._directory, self.epoch, messages, why=why, now_ms=now_ms)
+
     def parts_of(self, cut: int, cut_at_ms: int) -> int:
         """Count the batches at the end of the journal that are parts of this cut."""
         parts = 0
@@ -94,6 +121,8 @@ class Outbox:
 
         `delivered` is the last sequence that every destination has. Blocks.
         """
+        while self._former and self.bytes_count > self._bytes_max:
+            shutil.rmtree(self._former.pop(0))
         while self._journal.bytes > self._bytes_max:
             first = self._journal.first
             if not self._journal.free_oldest():
@@ -159,7 +188,5 @@ def _lock(directory: Path) -> IO[bytes]:
     return file
 
 
-def _epoch(directory: Path, now_ms: int) -> int:
-    """Return the newest epoch kept, or open a new one, named after the time it begins."""
-    found = [int(path.name.removeprefix("batches-")) for path in directory.glob("batches-*")]
-    return max(found, default=now_ms)
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in folder.iterdir())

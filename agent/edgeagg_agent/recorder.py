@@ -14,21 +14,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
+from edgeagg import statement
+from edgeagg._core import CODEC_DELTA, Aggregator, Cut, Journal, ScanPlan, decode
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Kind, Quality
 from edgeagg_agent.outbox import Outbox
 
 _SEGMENT_BYTES = 1 << 20
-_ROW, _CUT, _CHECKPOINT = 1, 2, 3
+_ROW, _CUT, _CHECKPOINT, _LAST_CUT = 1, 2, 3, 4  # the last one under a catalogue ends its days
 _CUT_AT = struct.Struct("<Q")
-_CHECKPOINT_HEAD = struct.Struct("<Q16s")  # the cut it stands behind, the catalogue's hash
+# the cut it stands behind, the catalogue's hash, the bytes of the days that are not stated yet
+_CHECKPOINT_HEAD = struct.Struct("<Q16sI")
+_STATED_MAX = 256  # days of groups in one batch
 
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
     cut: int
     catalogue: Catalogue
+    days: bytes
     snapshot: bytes
 
 
@@ -66,6 +70,7 @@ class Recorder:
         checkpoint = self._last_checkpoint()
         self._catalogue = checkpoint.catalogue if checkpoint else catalogue
         self._aggregator = _aggregator(self._catalogue)
+        self._days = _day_book(self._catalogue)
         if checkpoint is None:
             self._announce(now_ms)
             return
@@ -147,15 +152,16 @@ class Recorder:
         """Append and commit."""
         for kind, payload in staged:
             number = self._journal.append(kind, payload)
-            if kind == _CUT:
+            if kind in {_CUT, _LAST_CUT}:
                 self._last_cut = number
         self._journal.commit()
 
     def _keep(self, batches: Sequence[bytes], snapshot: bytes) -> None:
         """Keep what the last cut made, then a checkpoint that stands for all records up to it."""
         self._outbox.append(self._last_cut, batches)
-        head = _CHECKPOINT_HEAD.pack(self._last_cut, self._catalogue.hash)
-        self._journal.append(_CHECKPOINT, head + snapshot)
+        days = self._days.to_bytes()
+        head = _CHECKPOINT_HEAD.pack(self._last_cut, self._catalogue.hash, len(days))
+        self._journal.append(_CHECKPOINT, head + days + snapshot)
         self._journal.commit()
         self._journal.free_before(self._last_cut + 1)
 
@@ -169,21 +175,43 @@ class Recorder:
             self.counters.windows += windows
             yield part
 
-    def _deliver(self, parts: Sequence[Cut], now_ms: int, snapshot: bytes) -> None:
-        """Encode the parts, number them on from the head, and keep them."""
+    def _deliver(
+        self,
+        parts: Sequence[Cut],
+        now_ms: int,
+        snapshot: bytes,
+        *,
+        kept: int = 0,
+        ends_days: bool = False,
+    ) -> None:
+        """Encode the parts and the statements that are due, number them on, and keep them.
+
+        `kept` of them the outbox has already; `ends_days` states days that are not over.
+        """
+        for part in parts:
+            self._days.fold(decode(*part.encode(CODEC_DELTA)))
+        over = self._days.take(None if ends_days else now_ms)
         first = self._outbox.head + 1
         batches = [
-            self._message(first + place, now_ms, *part.encode(self.codec))
-            for place, part in enumerate(parts)
+            self._message(first + place, now_ms, BatchKind.DATA, *part.encode(self.codec))
+            for place, part in enumerate(parts[kept:])
+        ]
+        first += len(batches)
+        stated = [over[at : at + _STATED_MAX] for at in range(0, len(over), _STATED_MAX)]
+        batches += [
+            self._message(first + place, now_ms, BatchKind.STATEMENT, 0, statement.encode(entries))
+            for place, entries in enumerate(stated[max(0, kept - len(parts)) :])
         ]
         self._keep(batches, snapshot)
 
-    def _message(self, sequence: int, now_ms: int, codec: int, payload: bytes) -> bytes:
+    def _message(
+        self, sequence: int, now_ms: int, kind: BatchKind, codec: int, payload: bytes
+    ) -> bytes:
         message = Batch(
             self._gateway,
             self._outbox.epoch,
             sequence,
-            BatchKind.DATA,
+            kind,
             self._catalogue.hash,
             now_ms,
             codec,
@@ -196,6 +224,7 @@ class Recorder:
     def _take_up(self, checkpoint: _Checkpoint) -> None:
         """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
         self._aggregator.restore(checkpoint.snapshot)
+        self._days.restore(checkpoint.days)
         lost = 0
         for number in range(checkpoint.cut + 1, self._journal.committed):
             record = self._journal.read(number)
@@ -205,12 +234,16 @@ class Recorder:
             kind, payload = record
             if kind == _ROW:
                 self._replay(payload, is_behind_damage=lost > 0)
-            elif kind == _CUT:
+            elif kind in {_CUT, _LAST_CUT}:
                 self._last_cut = number
                 (now_ms,) = _CUT_AT.unpack(payload)
-                kept = self._outbox.parts_of(number, now_ms)
-                parts = list(self._parts(now_ms))[kept:]
-                self._deliver(parts, now_ms, self._aggregator.snapshot())
+                self._deliver(
+                    list(self._parts(now_ms)),
+                    now_ms,
+                    self._aggregator.snapshot(),
+                    kept=self._outbox.parts_of(number, now_ms),
+                    ends_days=kind == _LAST_CUT,
+                )
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -241,17 +274,20 @@ class Recorder:
         for number in range(self._journal.committed - 1, self._journal.first - 1, -1):
             record = self._journal.read(number)
             if record is not None and record[0] == _CHECKPOINT:
-                cut, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
+                cut, schema, days = _CHECKPOINT_HEAD.unpack_from(record[1])
                 file = self._catalogues / schema.hex()
                 if file.exists():
                     catalogue = Catalogue.from_bytes(file.read_bytes())
-                    return _Checkpoint(cut, catalogue, record[1][_CHECKPOINT_HEAD.size :])
+                    end = _CHECKPOINT_HEAD.size + days
+                    book = record[1][_CHECKPOINT_HEAD.size : end]
+                    return _Checkpoint(cut, catalogue, book, record[1][end:])
         return None
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._deliver(list(self._parts(now_ms)), now_ms, self._aggregator.snapshot())
+        self._write([(_LAST_CUT, _CUT_AT.pack(now_ms))])
+        parts = list(self._parts(now_ms))
+        self._deliver(parts, now_ms, self._aggregator.snapshot(), ends_days=True)
         aggregator = _aggregator(catalogue)
         for number, group in enumerate(catalogue.groups):
             if group in self._catalogue.groups:
@@ -263,6 +299,7 @@ class Recorder:
         while aggregator.cut(now_ms) is not None:
             pass  # those slots were delivered under the former catalogue
         self._catalogue, self._aggregator = catalogue, aggregator
+        self._days = _day_book(catalogue)
         self._announce(now_ms)
 
     def _announce(self, now_ms: int) -> None:
@@ -290,6 +327,10 @@ def _aggregator(catalogue: Catalogue) -> Aggregator:
         ],
         catalogue.window_lengths_ms,
     )
+
+
+def _day_book(catalogue: Catalogue) -> statement.DayBook:
+    return statement.DayBook([(len(g.points), g.totalisers) for g in catalogue.groups])
 
 
 def _write_catalogue(directory: Path, catalogue: Catalogue) -> None:

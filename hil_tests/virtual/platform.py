@@ -34,6 +34,8 @@ class Platform:
 
     async def run(self, answer: Callable[[bytes], None]) -> None:
         """Commit everything that waits in one transaction, then answer; until cancelled."""
+        async for receipt in self.inbox.announce(self._now_ms()):
+            answer(receipt.to_bytes())
         while True:
             group = [await self._waiting.get()]
             with contextlib.suppress(asyncio.QueueEmpty):

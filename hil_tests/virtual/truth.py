@@ -195,7 +195,7 @@ def _contents(outbox: Outbox) -> Iterator[content.Content]:
             catalogue = Catalogue.from_bytes(batch.payload)
         elif batch.kind is BatchKind.LOST or catalogue is None:
             raise ViolationError(f"the outbox does not have batch {sequence}")
-        else:
+        elif batch.kind is BatchKind.DATA:
             yield content.decode(batch.codec, batch.payload, catalogue)
 
 

@@ -6,6 +6,7 @@ Pure: bytes in, values out. Everything is checked before it is believed: size, s
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 import zlib
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from edgeagg.model import unpack_bounded
 MESSAGE_BYTES_MAX = 256 * 1024
 RANGES_MAX = 64
 SCHEMA_BYTES = 16
+CHECK_BYTES = 8
+CREDIT_MAX = 256
 
 _VERSION = 1
 _SUITE_CRC32 = 0  # 1 and 2 are reserved for Ed25519 and SM2
@@ -38,6 +41,15 @@ class BatchKind(enum.IntEnum):
     CATALOGUE = 0
     DATA = 1
     LOST = 2  # the gateway no longer has what this sequence carried
+    STATEMENT = 3  # what the batches of a day, or of a part of it, add up to
+
+
+class Origin(enum.IntEnum):
+    """Why an epoch began."""
+
+    FRESH = 0  # the gateway had no store: its first start, or a lost card
+    BEHIND = 1  # a platform had more of the former epoch than the gateway: an old copy was put back
+    DIVERGED = 2  # a platform had other bytes than the gateway: somebody else writes the epoch too
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,8 @@ class Receipt:
     """What the platform has committed of one epoch of one gateway.
 
     Every sequence up to `through`, and those in `ranges`, is safe; those in `want` are asked for.
+    `credit` is how many batches may be under way without a receipt. `check` is how the message of
+    the last sequence in all of these begins when it is hashed (`check_of`), or zeros.
     """
 
     gateway: str
@@ -103,11 +117,20 @@ class Receipt:
     ranges: tuple[Range, ...]
     want: tuple[Range, ...]
     server_ms: int
+    credit: int = CREDIT_MAX
+    check: bytes = bytes(CHECK_BYTES)
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
-        for name in ("epoch", "through", "server_ms"):
+        for name in ("epoch", "through", "server_ms", "credit"):
             _check_number(name, getattr(self, name))
+        if not isinstance(self.check, bytes) or len(self.check) != CHECK_BYTES:
+            raise FormatError(f"a check that is not {CHECK_BYTES} bytes")
+
+    @property
+    def last(self) -> int:
+        """The highest sequence that is committed."""
+        return max(self.through, *(last for _, last in self.ranges), 0)
 
     def to_bytes(self) -> bytes:
         """Encode."""
@@ -119,37 +142,54 @@ class Receipt:
                 [list(r) for r in self.ranges[:RANGES_MAX]],
                 [list(r) for r in self.want[:RANGES_MAX]],
                 self.server_ms,
+                self.credit,
+                self.check,
             ]
         )
 
     @staticmethod
     def from_bytes(data: bytes) -> Receipt:
         """Decode and check; raise FormatError on anything else."""
-        gateway, epoch, through, ranges, want, server_ms = _unseal(data, 6)
-        return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), server_ms)
+        gateway, epoch, through, ranges, want, *rest = _unseal(data, 8)
+        return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), *rest)
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A gateway asks for its receipt; `head` is the last sequence it has cut."""
+    """A gateway asks for its receipt; `head` is the last sequence it has cut, by `at_ms`.
+
+    `origin` and `former` say why this epoch began and which one it follows; 0: none.
+    """
 
     gateway: str
     epoch: int
     head: int
+    at_ms: int
+    origin: Origin = Origin.FRESH
+    former: int = 0
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
-        for name in ("epoch", "head"):
+        for name in ("epoch", "head", "at_ms", "former"):
             _check_number(name, getattr(self, name))
 
     def to_bytes(self) -> bytes:
         """Encode."""
-        return _seal([self.gateway, self.epoch, self.head])
+        fields = [self.epoch, self.head, self.at_ms, int(self.origin), self.former]
+        return _seal([self.gateway, *fields])
 
     @staticmethod
     def from_bytes(data: bytes) -> Hello:
         """Decode and check; raise FormatError on anything else."""
-        return Hello(*_unseal(data, 3))
+        gateway, epoch, head, at_ms, origin, former = _unseal(data, 6)
+        if type(origin) is not int or origin not in tuple(Origin):
+            raise FormatError(f"origin {origin!r} is unknown to this version")
+        return Hello(gateway, epoch, head, at_ms, Origin(origin), former)
+
+
+def check_of(message: bytes) -> bytes:
+    """Return what a receipt says of a message: the first bytes of its SHA-256."""
+    return hashlib.sha256(message).digest()[:CHECK_BYTES]
 
 
 def check_gateway(name: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeagg import _core
+from edgeagg import _core, statement
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, Group, Quality
 
@@ -65,18 +65,30 @@ class GapRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementRow:
+    """What the gateway stated of a group's slots in [start, end)."""
+
+    group: Group
+    start_ms: int
+    end_ms: int
+    tally: statement.Tally
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    """All rows of one data batch."""
+    """All rows of one data batch, or of one statement."""
 
     readings: tuple[ReadingRow, ...]
     windows: tuple[WindowRow, ...]
     gaps: tuple[GapRow, ...]
+    statements: tuple[StatementRow, ...] = ()
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
         groups = [row.group for row in self.readings]
         groups += [row.group for row in self.windows]
         groups += [row.group for row in self.gaps]
+        groups += [row.group for row in self.statements]
         # one object per group of the catalogue: hashing its points for every row would cost most
         return list(dict.fromkeys({id(group): group for group in groups}.values()))
 
@@ -103,6 +115,20 @@ def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
         else:
             raise FormatError(f"tables of kind {kind} have no place here yet")
     return Content(tuple(readings), tuple(windows), tuple(gaps))
+
+
+def decode_statement(payload: bytes, catalogue: Catalogue) -> Content:
+    """Decode a statement made under `catalogue`; raise FormatError when it does not fit it."""
+    found = []
+    for span, tally in statement.decode(payload):
+        if span.group >= len(catalogue.groups):
+            raise FormatError(f"group {span.group} is not in the catalogue")
+        group = catalogue.groups[span.group]
+        if not tally.registers.keys() <= set(group.totalisers):
+            raise FormatError(f"meter {group.meter}: a register of a point that is no totaliser")
+        row = StatementRow(group, _time(span.start_ms), _time(span.end_ms), tally)
+        found.append(row)
+    return Content((), (), (), tuple(found))
 
 
 def _readings(group: Group, columns: Sequence[Sequence[int | None]]) -> Iterator[ReadingRow]:

@@ -56,6 +56,12 @@ class Group:
     period_ms: int
     points: tuple[PointInfo, ...]
 
+    @property
+    def totalisers(self) -> tuple[int, ...]:
+        """The places of the totalisers among the points."""
+        points = enumerate(self.points)
+        return tuple(place for place, point in points if point.kind is Kind.TOTALISER)
+
 
 @dataclass(frozen=True, slots=True)
 class MeterInfo:

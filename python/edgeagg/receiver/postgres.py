@@ -19,6 +19,7 @@ from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, postgres_queries, rows
+from edgeagg.receiver.postgres_ledger import PostgresLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -52,6 +53,12 @@ class PostgresStore:
     def __init__(self, pool: asyncpg.Pool, bound: Bound) -> None:
         self._pool = pool
         self._bound = bound
+        self._ledger = PostgresLedger(self._transaction)
+
+    @property
+    def ledger(self) -> PostgresLedger:
+        """Alarms and statements."""
+        return self._ledger
 
     @staticmethod
     async def open(url: str, quarantine: Bound = QUARANTINE) -> PostgresStore:
@@ -327,20 +334,34 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
             for gateway, content in contents
             for row in content.gaps
         ),
+        postgres_queries.INSERT_GAP,
+    )
+    await _insert_rows(
+        connection,
+        "statements",
+        (
+            (
+                numbers[delivery.batch.gateway, row.group],
+                *rows.statement_values(row, delivery.batch.cut_at_ms),
+            )
+            for delivery in deliveries
+            if delivery.content is not None
+            for row in delivery.content.statements
+        ),
     )
 
 
-_KEY_WIDTHS = {"readings": 2, "windows": 3, "gaps": 2}
-_WIDTHS = {"readings": 5, "windows": 3 + len(rows.WINDOW_ARRAYS), "gaps": 5}
+_KEY_WIDTHS = {"readings": 2, "windows": 3, "gaps": 2, "statements": 4}
+_WIDTHS = {"readings": 5, "windows": 3 + len(rows.WINDOW_ARRAYS), "gaps": 5, "statements": 10}
 
 
 async def _insert_rows(
-    connection: Connection, table: str, values: Iterable[tuple[Any, ...]]
+    connection: Connection, table: str, values: Iterable[tuple[Any, ...]], statement: str = ""
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
     places = ", ".join(f"${place}" for place in range(1, _WIDTHS[table] + 1))
     await connection.executemany(
-        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        statement or f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
         sorted(values, key=lambda row: row[: _KEY_WIDTHS[table]]),
     )
 
@@ -392,7 +413,14 @@ async def _progress(connection: Connection, gateway: str, epoch: int) -> Progres
         epoch,
         through or 0,
     )
-    return collapse(through or 0, (sequence for (sequence,) in beyond))
+    progress = collapse(through or 0, (sequence for (sequence,) in beyond))
+    last = await connection.fetchrow(
+        "SELECT digest, cut_at_ms FROM batches WHERE gateway = $1 AND epoch = $2 AND sequence = $3",
+        gateway,
+        epoch,
+        progress.last,
+    )
+    return progress if last is None else progress.ending(*last)
 
 
 def _storable(text: str) -> str:

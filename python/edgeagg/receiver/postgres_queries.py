@@ -27,6 +27,13 @@ ORDER BY r.at_ms {order}, g.id LIMIT 1
 BEFORE = _BRACKET.format(side="<=", order="DESC")
 AFTER = _BRACKET.format(side=">=", order="ASC")
 
+INSERT_GAP = """
+INSERT INTO gaps AS known VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > known.last_due_ms
+"""
+
 SPAN = """
 SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2)),
        max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2))
@@ -78,7 +85,11 @@ CROSS JOIN LATERAL (
 ) r
 CROSS JOIN LATERAL (
     SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count)::bigint AS n
+           -- who was stopped cannot know what was read meanwhile, with a copy of its state
+           sum(slot_count - CASE reason WHEN 7 THEN (
+               SELECT count(*) FROM readings
+               WHERE group_id = g.id AND due_ms BETWEEN first_due_ms AND last_due_ms
+           ) ELSE 0 END)::bigint AS n
     FROM gaps WHERE group_id = g.id
 ) p
 WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)

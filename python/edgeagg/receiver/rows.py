@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from edgeagg.batch import MESSAGE_BYTES_MAX, BatchKind
-from edgeagg.content import GapRow, ReadingRow, WindowRow
+from edgeagg.content import GapRow, ReadingRow, StatementRow, WindowRow
 from edgeagg.errors import FormatError
 from edgeagg.model import Group, Kind, PointInfo, Quality
+from edgeagg.receiver.ledger import Alarm, AlarmKind, StatedSpan
 from edgeagg.receiver.store import Delivery
+from edgeagg.statement import Span, Tally, clip
 
 WINDOW_ARRAYS = (
     "slots",
@@ -93,6 +95,63 @@ def window_values(row: WindowRow) -> Iterator[list[int | None]]:
         row.worst,
     ):
         yield list(column)
+
+
+def statement_values(row: StatementRow, cut_at_ms: int) -> tuple[Any, ...]:
+    """Return start_ms, end_ms, cut_at_ms, four counts, digest, registers as JSON."""
+    tally = row.tally
+    return (
+        *(row.start_ms, row.end_ms, cut_at_ms),
+        *(tally.slots, tally.values, tally.reasons, tally.missed),
+        tally.digest.to_bytes(32, "big"),
+        json.dumps([[point, *ends] for point, ends in sorted(tally.registers.items())]),
+    )
+
+
+def stated_spans(found: Iterable[Sequence[Any]]) -> list[StatedSpan]:
+    """Make spans of rows (meter, group_id, period_ms, points, start_ms, end_ms, ... as above)."""
+    spans: dict[tuple[int, int, int], StatedSpan] = {}
+    for meter, number, period_ms, points, start_ms, end_ms, *stated in found:
+        slots, values, reasons, missed, digest, registers = stated
+        group = Group(meter, period_ms, points_from(points))
+        span = spans.setdefault(
+            (number, start_ms, end_ms),
+            StatedSpan(
+                *(meter, number, period_ms, len(group.points), group.totalisers),
+                *(start_ms, end_ms, Tally()),
+            ),
+        )
+        shown = {point: tuple(ends) for point, *ends in json.loads(registers)}
+        total = int.from_bytes(digest, "big")
+        span.tally.add(Tally(slots, values, reasons, missed, total, shown))
+    return list(spans.values())
+
+
+def tally_of(
+    span: StatedSpan, readings: Iterable[Sequence[Any]], gaps: Iterable[Sequence[Any]]
+) -> Tally:
+    """Add up rows (due_ms, at_ms, mantissas, qualities or None) and gaps, as `gap_values`."""
+    tally = Tally()
+    for due_ms, at_ms, mantissas, qualities in readings:
+        tally.add_row(
+            due_ms,
+            at_ms,
+            mantissas=list(mantissas),
+            qualities=list(qualities or (0,) * len(mantissas)),
+            totalisers=span.totalisers,
+        )
+    for first_ms, last_ms, _, reason in gaps:
+        whole = Span(0, span.start_ms, span.end_ms)
+        begin_ms, end_ms, slots = clip(whole, first_ms, last_ms, span.period_ms)
+        if slots:
+            tally.add_gap(begin_ms, end_ms, slots=slots, reason=reason, points=span.points)
+    return tally
+
+
+def alarm_from(found: Sequence[Any]) -> Alarm:
+    """Make an alarm of a row of the table."""
+    gateway, kind, *rest = found
+    return Alarm(gateway, AlarmKind(kind), *rest)
 
 
 def gap_values(row: GapRow) -> tuple[int, int, int, int]:

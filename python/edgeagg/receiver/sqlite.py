@@ -19,6 +19,7 @@ from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, rows, sqlite_queries
+from edgeagg.receiver.sqlite_ledger import SqliteLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -46,6 +47,12 @@ class SqliteStore:
         self._bound = bound
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._group_ids: dict[tuple[str, Group], int] = {}
+        self._ledger = SqliteLedger(connection, self._run)
+
+    @property
+    def ledger(self) -> SqliteLedger:
+        """Alarms and statements."""
+        return self._ledger
 
     @staticmethod
     async def open(path: str, quarantine: Bound = QUARANTINE) -> SqliteStore:
@@ -239,8 +246,18 @@ class SqliteStore:
             ),
         )
         self._connection.executemany(
-            "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?)",
+            sqlite_queries.INSERT_GAP,
             ((self._group_id(gateway, row.group), *rows.gap_values(row)) for row in content.gaps),
+        )
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO statements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    self._group_id(gateway, row.group),
+                    *rows.statement_values(row, delivery.batch.cut_at_ms),
+                )
+                for row in content.statements
+            ),
         )
 
     def _advance(self, gateway: str, epoch: int) -> None:
@@ -262,7 +279,13 @@ class SqliteStore:
             " ORDER BY sequence LIMIT 4096",
             (*identity, through),
         )
-        return collapse(through, (sequence for (sequence,) in beyond))
+        progress = collapse(through, (sequence for (sequence,) in beyond))
+        last = self._connection.execute(
+            "SELECT digest, cut_at_ms FROM batches"
+            " WHERE gateway = ? AND epoch = ? AND sequence = ?",
+            (*identity, progress.last),
+        ).fetchone()
+        return progress if last is None else progress.ending(*last)
 
     def _group_id(self, gateway: str, group: Group) -> int:
         known = self._group_ids.get((gateway, group))
