@@ -46,7 +46,7 @@ class Pace:
     @property
     def limit(self) -> int:
         """Batches under way beyond which none is sent."""
-        return max(1, self._credit)
+        return max(WINDOW_MIN, self._credit)
 
     def grant(self, credit: int) -> None:
         """Note what the platform allows."""
@@ -108,7 +108,8 @@ class Pace:
 
     def _patience_ms(self) -> int:
         """Return the time-out when all goes well."""
-        expected_ms = self._smooth_ms + 4 * self._spread_ms
+        # twice: a delay that never changes must not come close to the time-out
+        expected_ms = 2 * self._smooth_ms + 4 * self._spread_ms
         return int(min(max(TIMEOUT_MS, expected_ms), TIMEOUT_MAX_MS))
 
     def _resize(self, window: float) -> None:

@@ -14,6 +14,8 @@ from edgeagg_agent.pace import Pace, Uniform
 
 _LIVE_MS = 60_000
 _LIVE_MAX = 8
+_TRIES_MAX = 3
+_REFUSED_MAX = 8
 
 
 class Sender:
@@ -37,7 +39,7 @@ class Sender:
         self._want: tuple[Range, ...] = ()
         self._pace = Pace(uniform)
         self._sent_ms: dict[int, int] = {}
-        self._again: set[int] = set()
+        self._tries: dict[int, int] = {}
         self._new: deque[tuple[int, int]] = deque(maxlen=_LIVE_MAX)
         self._head = 0
         self._answered_ms = 0
@@ -73,14 +75,14 @@ class Sender:
         urgent = {self._first, *(sequence for sequence, _ in self._new)}
         due: list[int] = []
         for sequence in self._order(head):
-            if sequence in self._sent_ms:
+            if sequence in self._sent_ms or self._is_refused(sequence):
                 continue
             limit = self._pace.limit if sequence in urgent else self._pace.backlog_limit
             if len(self._sent_ms) >= limit:
-                break
+                return due
             self._sent_ms[sequence] = now_ms
             due.append(sequence)
-        return due
+        return due + self._probe(now_ms)
 
     def take(self, receipt: Receipt, now_ms: int) -> None:
         """Let a receipt move the cursor: forward, or back when the platform lost what it had."""
@@ -98,10 +100,13 @@ class Sender:
         delays_ms = []
         for sequence in [sequence for sequence in self._sent_ms if not self._is_missing(sequence)]:
             sent_ms = self._sent_ms.pop(sequence)
-            if sequence not in self._again:
+            if sequence not in self._tries:
                 # of one that was sent twice nobody knows which copy the receipt is for
                 delays_ms.append(now_ms - sent_ms)
-        self._again = {sequence for sequence in self._again if self._is_missing(sequence)}
+        self._tries = {s: tries for s, tries in self._tries.items() if self._is_missing(s)}
+        if sum(map(self._is_refused, self._tries)) > _REFUSED_MAX:
+            # so many mean that the platform was away, and refused none of them
+            self._tries.clear()
         if has_moved:
             self._moved_ms = now_ms
             self._pace.answered(delays_ms, now_ms, is_full=is_full)
@@ -114,8 +119,11 @@ class Sender:
 
     def reconnected(self) -> None:
         """Forget what was published on a connection that is gone."""
-        for sequence in list(self._sent_ms):
-            self._resend(sequence)
+        for sequence in self._sent_ms:
+            # nobody refused it, but a receipt may be for its former copy
+            self._tries.setdefault(sequence, 1)
+        self.resent_count += len(self._sent_ms)
+        self._sent_ms.clear()
         self.is_greeted, self._hello_ms = False, None
 
     def _note_head(self, head: int, now_ms: int) -> None:
@@ -145,8 +153,21 @@ class Sender:
 
     def _resend(self, sequence: int) -> None:
         del self._sent_ms[sequence]
-        self._again.add(sequence)
+        self._tries[sequence] = self._tries.get(sequence, 0) + 1
         self.resent_count += 1
+
+    def _is_refused(self, sequence: int) -> bool:
+        """Tell whether it was sent so often in vain that the others must not wait for it."""
+        return self._tries.get(sequence, 0) >= _TRIES_MAX
+
+    def _probe(self, now_ms: int) -> list[int]:
+        """Send one that was refused, the one that was tried least, when nothing else is to do."""
+        refused = [sequence for sequence in self._tries if self._is_refused(sequence)]
+        if not refused or any(sequence in self._sent_ms for sequence in refused):
+            return []
+        sequence = min(refused, key=lambda one: (self._tries[one], one))
+        self._sent_ms[sequence] = now_ms
+        return [sequence]
 
     def _order(self, head: int) -> Iterator[int]:
         """Yield what is missing: what others need, new ones, what is asked for, then the oldest."""

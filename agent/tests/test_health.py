@@ -76,7 +76,7 @@ class Gateway:
         )
         self.pollers = [self._poller(config) for config in self.site.buses]
         self.uplinks = [
-            Uplink(to, GATEWAY, self.outbox, self.outbox.cursor(to.name), self.clock)
+            Uplink(to, GATEWAY, self.outbox, self.outbox.cursor(to.name), self.clock, pytest.fail)
             for to in self.site.destinations
         ]
 

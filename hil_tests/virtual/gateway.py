@@ -24,8 +24,8 @@ from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.recorder import Recorder
-from edgeagg_agent.site import Site
 from edgeagg_agent.sender import Sender
+from edgeagg_agent.site import Site
 from hil_tests.virtual.clock import LeapingClock
 from hil_tests.virtual.errors import ViolationError
 from hil_tests.virtual.network import Network

@@ -13,17 +13,20 @@ import json
 import logging
 import signal
 import sys
+import time
 import zoneinfo
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgeagg import __version__, report, tariff, tree
+from edgeagg import __version__, delivery_report, report, statement, tariff, tree
 from edgeagg.errors import ConfigError, EdgeaggError, FormatError, StoreError
 from edgeagg.receiver.audit import audit
 from edgeagg.receiver.energies import DIRECTIONS
 from edgeagg.receiver.inbox import Inbox
+from edgeagg.receiver.reconcile import meter_days as meter_days_of
+from edgeagg.receiver.reconcile import reconcile
 from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.site import Range, balance_site, meter_days
 from edgeagg.receiver.store import Store, open_store
@@ -38,6 +41,8 @@ _EXAMPLES = """examples:
   edgeagg energy --store sqlite:///platform.db --meter incomer --tariff shanghai-two-part
   edgeagg register --store sqlite:///platform.db --meter incomer --at 2026-11-01
   edgeagg tariffs                                        the tariffs that are known
+  edgeagg alarms --store sqlite:///platform.db           copied or restored gateways
+  edgeagg reconcile --store sqlite:///platform.db --day 2026-11-01
 """
 
 _BALANCE_EXAMPLES = """examples:
@@ -121,19 +126,31 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--at", required=True, help=_TIME)
     shown.add_argument("--zone", default="Asia/Shanghai", help="of that time (%(default)s)")
     shown.set_defaults(command=_register)
+    alarms = commands.add_parser("alarms", help="list gateways whose state was copied or restored")
+    alarms.add_argument("--from", dest="since", help=f"only those seen since {_TIME}")
+    alarms.set_defaults(command=_alarms)
+    days = commands.add_parser(
+        "reconcile", help="compare what gateways stated of each meter's day with what is here"
+    )
+    days.add_argument("--day", help="only this day, such as 2026-11-01")
+    days.set_defaults(command=_reconcile)
+    for command in (alarms, days):
+        command.add_argument(
+            "--zone", default="Asia/Shanghai", help="of days and times (%(default)s)"
+        )
     known = commands.add_parser("tariffs", help="list the tariffs that are known")
     known.set_defaults(command=_tariffs)
-    for command in (receive, look, weigh, energy, shown):
+    for command in (receive, look, weigh, energy, shown, alarms, days):
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
-    for command in (look, weigh, energy, shown):
+    for command in (look, weigh, energy, shown, alarms, days):
         command.add_argument("--gateway", help="only this gateway")
     for command in (weigh, energy):
         _add_range(command)
     for command in (energy, known):
         command.add_argument("--tariffs", type=Path, help="folder with tariffs of your own")
-    for command in (look, weigh, energy, shown, known):
+    for command in (look, weigh, energy, shown, alarms, days, known):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -266,6 +283,50 @@ async def _register(options: argparse.Namespace) -> int:
     else:
         print(f"edgeagg: {options.meter}: no good readings around {options.at}", file=sys.stderr)
     return 0 if found else 1
+
+
+async def _alarms(options: argparse.Namespace) -> int:
+    zone = _zone(options.zone)
+    since_ms = _instant("--from", options.since, zone) or 0
+    store = await open_store(_checked(options.store))
+    try:
+        wanted = await _gateways(store, options.gateway)
+        found = [
+            alarm
+            for alarm in await store.ledger.alarms()
+            if alarm.last_ms >= since_ms and (options.gateway is None or alarm.gateway in wanted)
+        ]
+    finally:
+        await store.close()
+    if options.json:
+        _print_json([delivery_report.alarm_json(alarm) for alarm in found])
+    else:
+        _print(delivery_report.alarm_lines(found, zone))
+    return 1 if found else 0
+
+
+async def _reconcile(options: argparse.Namespace) -> int:
+    zone = _zone(options.zone)
+    from_ms, to_ms = 0, _TIME_MAX_MS
+    if options.day is not None:
+        from_ms = _instant("--day", options.day, zone) or 0
+        to_ms = from_ms + statement.DAY_MS
+    now_ms = time.time_ns() // 1_000_000
+    store = await open_store(_checked(options.store))
+    try:
+        compared = [
+            one
+            for gateway in await _gateways(store, options.gateway)
+            for one in await reconcile(store, gateway, from_ms=from_ms, to_ms=to_ms, now_ms=now_ms)
+        ]
+    finally:
+        await store.close()
+    days = meter_days_of(compared)
+    if options.json:
+        _print_json([delivery_report.day_json(day, zone) for day in days])
+    else:
+        _print(delivery_report.day_lines(days, zone))
+    return 0 if all(day.matches for day in days) else 1
 
 
 async def _tariffs(options: argparse.Namespace) -> int:
