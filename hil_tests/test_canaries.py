@@ -117,9 +117,9 @@ def test_a_receipt_for_what_was_not_committed_is_a_loss(
 
 def test_a_cursor_that_moves_on_publish_is_a_loss(begin: Begin) -> None:
     scenario = begin(
-        "agent/edgeagg_agent/uplink.py",
-        "        self._sent_ms.update(dict.fromkeys(due, now_ms))",
-        "        self.through = max([self.through, *due])",
+        "agent/edgeagg_agent/sender.py",
+        "            self._sent_ms[sequence] = now_ms\n            due.append(sequence)\n",
+        "            self.through = sequence\n            due.append(sequence)\n",
     )
     receiver_killed(scenario, times=1, away_s=6)
     verdict = scenario.finish()

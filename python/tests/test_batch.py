@@ -297,7 +297,8 @@ def test_version_and_suite_are_whole_numbers(like_a_number: object) -> None:
 
 def test_the_seal_is_a_field_of_its_own() -> None:
     packer = msgpack.Packer()
-    body = packer.pack_array_header(6) + b"".join(map(packer.pack, (1, 0, "qp-0001", 1, 7)))
+    fields = (1, 0, "qp-0001", 1, 7, 0, 0, 0)
+    body = packer.pack_array_header(9) + b"".join(map(packer.pack, fields))
     # the right four bytes, but at the end of a longer field
     body += b"\xc4\x0a????"
     crc = zlib.crc32(body).to_bytes(4, "little")
