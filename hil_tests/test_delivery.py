@@ -159,9 +159,7 @@ def _epochs(scenario: Scenario) -> list[int]:
 
 
 def _batches(scenario: Scenario, epoch: int) -> dict[int, bytes]:
-    return dict(
-        rows(scenario, f"SELECT sequence, digest FROM batches WHERE epoch = {epoch}")
-    )
+    return dict(rows(scenario, f"SELECT sequence, digest FROM batches WHERE epoch = {epoch}"))
 
 
 def _values(scenario: Scenario) -> list[tuple[Any, Any]]:

@@ -18,7 +18,7 @@ WINDOW_FIRST = 16
 WINDOW_MIN = 2
 TIMEOUT_MS = 5_000
 TIMEOUT_MAX_MS = 60_000
-_QUEUE_SHARE = 0.4  # of the shortest delay: what batches may stand in queues
+_QUEUE_SHARE = 0.25  # of the shortest delay: what batches may stand in queues
 _QUEUE_MIN_MS = 20.0  # below this a delay is noise
 _FORGET_MS = 600_000  # a route may have changed since its shortest delay was seen
 

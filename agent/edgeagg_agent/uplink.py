@@ -29,9 +29,10 @@ _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
 _client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
 
-_KEEPALIVE_S = 10
+_KEEPALIVE_S = 9  # a silent connection is given up after twice that
+_PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
 _QUIET_S = 1.0
-_RECONNECT_MIN_S = 8.0
+_RECONNECT_MIN_S = 4.0
 _RECONNECT_MAX_S = 60.0
 
 
@@ -127,7 +128,7 @@ class Uplink:
             tls_context=ssl.create_default_context(cafile=to.ca_file or None) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
             keepalive=_KEEPALIVE_S,
-            timeout=_KEEPALIVE_S,
+            timeout=_PATIENCE_S,
             max_queued_incoming_messages=100,
             # the sender has a window of its own
             max_inflight_messages=CREDIT_MAX,
@@ -136,10 +137,14 @@ class Uplink:
 
     async def _deliver(self, client: aiomqtt.Client) -> None:
         self.sender.reconnected()
-        await client.subscribe(topics.receipt(self._gateway), qos=1)
         async with asyncio.TaskGroup() as tasks:
+            # the broker takes it before the hello behind it, so nobody waits for its word
+            tasks.create_task(self._subscribe(client), name=f"subscribe[{self.name}]")
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
             tasks.create_task(self._publish(client, tasks), name=f"publish[{self.name}]")
+
+    async def _subscribe(self, client: aiomqtt.Client) -> None:
+        await client.subscribe(topics.receipt(self._gateway), qos=1)
 
     async def _publish(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
         """Publish what is due; the broker's word for each may take long and is not waited for."""

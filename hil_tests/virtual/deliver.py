@@ -26,8 +26,8 @@ _SEGMENT_BYTES = 1460
 _OVERHEAD_BYTES = 120  # of a publish: TCP, IP, TLS, the topic
 _RECEIPT_BYTES = 200
 _SMALL_BYTES = 60
-_PATIENCE_MS = 10_000  # of the client, for the broker's word
-_KEEPALIVE_MS = 20_000  # after this long without a byte the client gives the connection up
+_PATIENCE_MS = 20_000  # of the client, for the broker's word
+_KEEPALIVE_MS = 9_000  # without a byte; the client gives the connection up after twice that
 _TICK_MS = 1_000
 _COMMIT_MS = 20
 
@@ -136,12 +136,16 @@ class Platform:
 
 @dataclass(slots=True)
 class Seen:
-    """What a gateway saw of its deliveries."""
+    """What a gateway saw: of each batch when it was cut, and how much later its receipt came."""
 
-    live_ms: list[float] = field(default_factory=list)
+    live: list[tuple[float, float]] = field(default_factory=list)
     connections: int = 0
-    first_connection_ms: float = 0.0
+    begun_ms: float = 0.0
     drained_ms: float | None = None
+
+    def live_ms(self, from_ms: float = 0, to_ms: float = float("inf")) -> list[float]:
+        """Return the delays of batches that were cut within a time."""
+        return [delay_ms for cut_ms, delay_ms in self.live if from_ms <= cut_ms < to_ms]
 
 
 class Gateway:
@@ -170,6 +174,8 @@ class Gateway:
         self._connection = 0  # the number of the one that is open; 0: none
         self._up, self._down = self._streams()
         self._heard_ms = 0.0
+        self._has_pinged = False
+        self._given_up = 0
         self._cut_ms: dict[int, float] = {}
         life.after(rng.uniform(0, flush_ms), self._cut)
         self._pause()
@@ -201,28 +207,31 @@ class Gateway:
         number = self.seen.connections
         self._up, self._down = self._streams()
         self._heard_ms = self._life.now_ms
-        self._life.after(_PATIENCE_MS, lambda: self._give_up(number))
-        self._round_trips(3, lambda: self._open(number))
+        # of TCP and of MQTT; the subscription travels together with the hello
+        self._shake_hands(number, 2)
 
-    def _round_trips(self, count: int, then: Callable[[], None]) -> None:
-        """Let handshakes of TCP, MQTT and the subscription take their time."""
-        if not count:
-            then()
+    def _shake_hands(self, number: int, count: int) -> None:
+        if number != self.seen.connections or self._given_up == number:
             return
-        up, down = self._up, self._down
-        up.send(
-            _SMALL_BYTES,
-            lambda: down.send(_SMALL_BYTES, lambda: self._round_trips(count - 1, then)),
-        )
+        if not count:
+            self._open(number)
+            return
+        up, down, done = self._up, self._down, list[bool]()
 
-    def _give_up(self, number: int) -> None:
-        if number == self.seen.connections and not self._connection:
-            self._pause()
+        def answered() -> None:
+            done.append(True)
+            self._shake_hands(number, count - 1)
+
+        def check() -> None:
+            if not done and self._given_up != number:
+                self._given_up = number
+                self._pause()
+
+        up.send(_SMALL_BYTES, lambda: down.send(_SMALL_BYTES, answered))
+        self._life.after(_PATIENCE_MS, check)
 
     def _open(self, number: int) -> None:
-        if number != self.seen.connections or self._life.now_ms - self._heard_ms > _PATIENCE_MS:
-            return
-        self.seen.first_connection_ms = self.seen.first_connection_ms or self._life.now_ms
+        self.seen.begun_ms = self.seen.begun_ms or self._life.now_ms
         self._connection = number
         self._heard_ms = self._life.now_ms
         self.sender.reconnected()
@@ -231,11 +240,16 @@ class Gateway:
     def _tick(self, number: int) -> None:
         if number != self._connection:
             return
-        if self._life.now_ms - self._heard_ms > _KEEPALIVE_MS:
+        silent_ms = self._life.now_ms - self._heard_ms
+        if silent_ms >= 2 * _KEEPALIVE_MS:
             self.drop()
             return
-        if round(self._life.now_ms / _TICK_MS) % 10 == 0:
-            self._exchange(_SMALL_BYTES, lambda: None)  # the keepalive's ping
+        if silent_ms < _KEEPALIVE_MS:
+            self._has_pinged = False
+        elif not self._has_pinged:
+            self._has_pinged = True
+            down = self._down
+            self._up.send(_SMALL_BYTES, lambda: down.send(_SMALL_BYTES, lambda: self._hear(number)))
         self._pump()
         self._life.after(_TICK_MS, lambda: self._tick(number))
 
@@ -257,7 +271,7 @@ class Gateway:
         self._exchange(size + _OVERHEAD_BYTES, arrive)
 
     def _exchange(self, size: int, arrive: Callable[[], None]) -> None:
-        """Send, and have the broker say that it has it; give the connection up if that takes long."""
+        """Send, and have the broker say so; give the connection up if that takes long."""
         number, down = self._connection, self._down
         answered: list[bool] = []
 
@@ -293,7 +307,8 @@ class Gateway:
         for sequence in list(self._cut_ms):
             held = any(first <= sequence <= last for first, last in receipt.ranges)
             if sequence <= receipt.through or held:
-                self.seen.live_ms.append(self._life.now_ms - self._cut_ms.pop(sequence))
+                cut_ms = self._cut_ms.pop(sequence)
+                self.seen.live.append((cut_ms, self._life.now_ms - cut_ms))
         if receipt.through >= self._backlog and self.seen.drained_ms is None:
             self.seen.drained_ms = self._life.now_ms
         self._pump()

@@ -11,7 +11,9 @@ import contextlib
 from collections.abc import Callable
 
 from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.reconcile import MeterDay, meter_days, reconcile
 from edgeagg.receiver.sqlite import SqliteStore
+from hil_tests.virtual.site import GATEWAY
 
 _GROUP_MAX = 64
 
@@ -31,6 +33,13 @@ class Platform:
     async def close(self) -> None:
         """Let go of the database."""
         await self._store.close()
+
+    async def reconcile(self) -> list[MeterDay]:
+        """Compare what was stated with what is in the database."""
+        compared = await reconcile(
+            self._store, GATEWAY, from_ms=0, to_ms=2**45, now_ms=self._now_ms()
+        )
+        return meter_days(compared)
 
     async def run(self, answer: Callable[[bytes], None]) -> None:
         """Commit everything that waits in one transaction, then answer; until cancelled."""
