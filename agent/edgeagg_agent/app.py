@@ -196,7 +196,8 @@ class Agent:
         await asyncio.to_thread(
             self._outbox.begin_epoch,
             self._site.gateway,
-            min(uplink.sender.through for uplink in self._uplinks),
+            self._recorder.schema,
+            after=min(uplink.sender.through for uplink in self._uplinks),
             why=self.next_origin,
             now_ms=self._clock.now_ms(),
         )

@@ -51,17 +51,28 @@ def origin(directory: Path, epoch: int) -> tuple[Origin, int]:
 
 
 def begin(
-    directory: Path, former: int, messages: Iterator[bytes], *, why: Origin, now_ms: int
+    directory: Path,
+    former: int,
+    messages: Iterator[bytes],
+    *,
+    gateway: str,
+    schema: bytes,
+    why: Origin,
+    now_ms: int,
 ) -> int:
     """Begin the epoch behind `former` with what these messages carry, and return its number.
 
-    The recorder of the former epoch must have cut and ended: its readings' journal goes on in the
+    `schema` is the hash of the catalogue that the gateway uses now: it stands in front. The recorder of the former epoch must have cut and ended: its readings' journal goes on in the
     new epoch, so no window is broken. A kill at any time leaves one epoch or the other. Blocks.
     """
     epoch = max(now_ms, former + 1)
     unfinished = directory / f"{_UNFINISHED}{epoch}"
     journal = Journal(unfinished, _SEGMENT_BYTES)
-    for kind, record in _renumbered(messages, epoch, directory / "catalogues"):
+    catalogues = directory / "catalogues"
+    body = (catalogues / schema.hex()).read_bytes()
+    catalogue = Batch(gateway, epoch, 1, BatchKind.CATALOGUE, schema, now_ms, 0, body)
+    journal.append(*_record(catalogue))
+    for kind, record in _renumbered(messages, catalogue, catalogues):
         journal.append(kind, record)
     journal.commit()
     note = directory / f"{_ORIGIN}{epoch}"
@@ -85,19 +96,19 @@ def former_folders(directory: Path, epoch: int) -> list[Path]:
 
 
 def _renumbered(
-    messages: Iterator[bytes], epoch: int, catalogues: Path
+    messages: Iterator[bytes], behind: Batch, catalogues: Path
 ) -> Iterator[tuple[int, bytes]]:
     """Yield records of an outbox: the messages under new numbers, behind their catalogues."""
-    sequence = 0
-    announced: set[bytes] = set()
+    epoch, sequence = behind.epoch, behind.sequence
+    announced = {behind.schema}
     for message in messages:
         try:
             batch = Batch.from_bytes(message)
         except FormatError:
             continue  # damaged on the disk: nobody can read it
-        if batch.kind is BatchKind.LOST:
+        if batch.kind in {BatchKind.LOST, BatchKind.CATALOGUE}:
             continue
-        if batch.schema not in announced and batch.kind is not BatchKind.CATALOGUE:
+        if batch.schema not in announced:
             sequence += 1
             body = (catalogues / batch.schema.hex()).read_bytes()
             catalogue = replace(batch, kind=BatchKind.CATALOGUE, codec=0, payload=body)

@@ -96,13 +96,23 @@ class Outbox:
                 return sequence
         return 0
 
-    def begin_epoch(self, gateway: str, after: int, *, why: Origin, now_ms: int) -> None:
+    def begin_epoch(
+        self, gateway: str, schema: bytes, *, after: int, why: Origin, now_ms: int
+    ) -> None:
         """Take the batches behind `after` into a new epoch, for the next one who opens. Blocks.
 
-        `after` is the last sequence that every destination has of this epoch as it is here.
+        `schema` is the hash of the catalogue in use; `after` is the last sequence that every destination has of this epoch as it is here.
         """
         messages = (self.read(number, gateway) for number in range(after + 1, self.head + 1))
-        epochs.begin(self._directory, self.epoch, messages, why=why, now_ms=now_ms)
+        epochs.begin(
+            self._directory,
+            self.epoch,
+            messages,
+            gateway=gateway,
+            schema=schema,
+            why=why,
+            now_ms=now_ms,
+        )
 
     def parts_of(self, cut: int, cut_at_ms: int) -> int:
         """Count the batches at the end of the journal that are parts of this cut."""

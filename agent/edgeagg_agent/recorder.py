@@ -79,6 +79,11 @@ class Recorder:
             self._change_catalogue(catalogue, now_ms)
 
     @property
+    def schema(self) -> bytes:
+        """The hash of the catalogue in use."""
+        return self._catalogue.hash
+
+    @property
     def pending_cells(self) -> int:
         """Cells waiting for the next cut."""
         return self._aggregator.pending_cells
