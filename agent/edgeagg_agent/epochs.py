@@ -62,8 +62,9 @@ def begin(
 ) -> int:
     """Begin the epoch behind `former` with what these messages carry, and return its number.
 
-    `schema` is the hash of the catalogue that the gateway uses now: it stands in front. The recorder of the former epoch must have cut and ended: its readings' journal goes on in the
-    new epoch, so no window is broken. A kill at any time leaves one epoch or the other. Blocks.
+    `schema` is the hash of the catalogue that the gateway uses now: it stands in front. The
+    recorder of the former epoch must have cut and ended: its readings' journal goes on in the new
+    epoch, so no window is broken. A kill at any time leaves one epoch or the other. Blocks.
     """
     epoch = max(now_ms, former + 1)
     unfinished = directory / f"{_UNFINISHED}{epoch}"

@@ -101,7 +101,8 @@ class Outbox:
     ) -> None:
         """Take the batches behind `after` into a new epoch, for the next one who opens. Blocks.
 
-        `schema` is the hash of the catalogue in use; `after` is the last sequence that every destination has of this epoch as it is here.
+        `schema` is the hash of the catalogue in use; `after` is the last sequence that every
+        destination has of this epoch as it is here.
         """
         messages = (self.read(number, gateway) for number in range(after + 1, self.head + 1))
         epochs.begin(
