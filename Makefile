@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver faults bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -17,6 +17,7 @@ help:
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
+	@echo 'make deliver           drain, a bad line and a herd of gateways in virtual time, as figures'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
 	@echo 'make bench             bus, CPU and bytes beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
@@ -61,6 +62,10 @@ hil: setup
 # the agent's and the receiver's logic through simulated days with faults, from a seed
 days: setup
 	@$(BIN)/python -m hil_tests.virtual --seed $(SEED) --days $(DAYS)
+
+# the agent's own sender over a modelled line
+deliver: setup
+	@$(BIN)/python -m hil_tests.virtual.delivering
 
 # a line in virtual time whose replies are injured in every known way: 0 wrong values
 faults: setup

@@ -179,8 +179,10 @@ class Agent:
     async def _flush(self) -> None:
         await self._recorder.cut(self._clock.now_ms())
         delivered = min(uplink.sender.through for uplink in self._uplinks)
+        first = self._outbox.first
         await asyncio.to_thread(self._outbox.trim, delivered)
         for uplink in self._uplinks:
+            uplink.note_dropped(first, self._outbox.first)
             uplink.wake()
 
     def _leave_epoch(self, why: Origin) -> None:

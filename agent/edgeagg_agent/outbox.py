@@ -56,6 +56,11 @@ class Outbox:
         return self._journal.committed - 1
 
     @property
+    def first(self) -> int:
+        """The first sequence that was not dropped."""
+        return self._journal.first
+
+    @property
     def bytes_count(self) -> int:
         """Bytes on the disk, those of former epochs included."""
         return self._journal.bytes + sum(map(_size, self._former))

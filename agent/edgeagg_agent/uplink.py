@@ -73,6 +73,7 @@ class Uplink:
     ) -> None:
         """Deliver what `outbox` holds; `on_foreign` is told once of a history that is not ours."""
         self.is_connected = False
+        self.dropped_count = 0
         first = outbox.catalogue_behind(cursor.through)
         self.sender = Sender(cursor.through, random.uniform, first=first)
         self._destination, self._gateway = destination, gateway
@@ -92,6 +93,10 @@ class Uplink:
     def waiting_count(self) -> int:
         """Batches that this destination has not receipted."""
         return self.sender.waiting(self._outbox.head)
+
+    def note_dropped(self, first: int, end: int) -> None:
+        """Count what the outbox has dropped of [first, end): this destination gets it as lost."""
+        self.dropped_count += self.sender.waiting(end - 1) - self.sender.waiting(first - 1)
 
     def wake(self) -> None:
         """Say that the outbox has grown."""

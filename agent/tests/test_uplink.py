@@ -9,6 +9,9 @@ from agent.tests.fakes import GATEWAY, START_MS, FakeClock
 from agent.tests.test_sender import Platform
 from edgeagg import topics
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt, check_of
+from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.site import Destination
 from edgeagg_agent.uplink import Backoff, Uplink
@@ -116,6 +119,33 @@ def test_a_thousand_gateways_that_lost_a_broker_do_not_come_back_in_step():
         seconds[int(at_s)] += 1
     assert sum(seconds) == 1_000
     assert max(seconds) < 200
+
+
+async def test_what_each_destination_lost_is_counted_as_its_platform_counts_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", 4096)
+    outbox = Outbox(tmp_path / "state", now_ms=EPOCH, bytes_max=12_000)
+    fill(outbox, 40)
+    uplinks = [make_uplink(outbox), make_uplink(outbox)]
+    uplinks[0].sender.take(receipt(3, [(6, 9)]), START_MS)
+    fill(outbox, 260)
+    first = outbox.first
+    outbox.trim(0)
+    for uplink in uplinks:
+        uplink.note_dropped(first, outbox.first)
+    assert outbox.first > 40
+    assert [uplink.dropped_count for uplink in uplinks] == [outbox.first - 8, outbox.first - 1]
+    for number, uplink in enumerate(uplinks):
+        store = await SqliteStore.open(str(tmp_path / f"{number}.db"))
+        inbox = Inbox(store)
+        missing = [s for s in range(1, outbox.head + 1) if number or s not in {1, 2, 3, 6, 7, 8, 9}]
+        messages = [outbox.read(sequence, GATEWAY) for sequence in missing]
+        await inbox.take([Message(topics.batch(GATEWAY), data) for data in messages], START_MS)
+        (stream,) = await store.streams()
+        assert stream.lost_batches == uplink.dropped_count
+        await store.close()
+    outbox.close()
 
 
 class FakeClient:
