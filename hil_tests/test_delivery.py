@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from edgeagg.receiver.reconcile import MeterDay, meter_days, reconcile
+from edgeagg.receiver.store import open_store
 from hil_tests import stored
+from hil_tests.chain import GATEWAY
 from hil_tests.platforms import clone, edgeagg, platform
 from hil_tests.scenario import Scenario, make_chain
 
@@ -148,6 +152,53 @@ def test_a_copied_state_is_reported_and_changes_nothing_of_the_first_gateway(
     assert values.items() <= dict(_values(scenario)).items()
     # what the copy has sent before it was found out is at most one batch
     assert rows(scenario, "SELECT count(*) FROM quarantine")[0][0] <= 1
+
+
+def test_what_was_stated_after_kills_is_what_the_platform_holds(begin: Begin) -> None:
+    scenario = begin()
+    for _ in range(3):
+        scenario.run(3)
+        scenario.kill("agent")
+        scenario.run(0.5)
+        scenario.chain.revive()
+    scenario.run(4)
+    scenario.chain.stop_agent()
+    # another catalogue ends the days that have begun: midnight is too far away for a test
+    site = scenario.chain.site_file
+    text = site.read_text("utf-8")
+    text = text.replace('name = "Example plant"', 'name = "Another name"')
+    site.write_text(text.replace('flush = "2s"', 'flush = "60s"'), "utf-8")
+    scenario.chain.agent.start()
+    scenario.until(lambda: bool(rows(scenario, "SELECT * FROM statements")), "a statement")
+    scenario.kill("agent")
+    days = reconciled(scenario)
+    assert all(day.matches for day in days), days
+    assert {day.meter for day in days} == {*scenario.chain.meter_names, "gateway"}
+    assert sum(day.stated.missed for day in days) > 0, "the kills left gaps"
+    assert edgeagg("reconcile", scenario.chain.store) == (0, []), "today is not over"
+    harm = (
+        "DELETE FROM readings WHERE (group_id, due_ms) IN"
+        " (SELECT group_id, min(due_ms) FROM readings GROUP BY group_id LIMIT 1)"
+    )
+    with closing(sqlite3.connect(scenario.chain.database)) as connection, connection:
+        connection.execute(harm)
+    assert sum(not day.matches for day in reconciled(scenario)) == 1
+
+
+def reconciled(scenario: Scenario) -> list[MeterDay]:
+    """Compare what was stated, as if every day were over."""
+
+    async def compare() -> list[MeterDay]:
+        store = await open_store(scenario.chain.store)
+        try:
+            ever_ms = 2**45
+            return meter_days(
+                await reconcile(store, GATEWAY, from_ms=0, to_ms=ever_ms, now_ms=ever_ms)
+            )
+        finally:
+            await store.close()
+
+    return asyncio.run(compare())
 
 
 def _alarms(scenario: Scenario) -> list[tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.tests.fakes import GATEWAY, START_MS
-from edgeagg.batch import Receipt
+from edgeagg.batch import RANGES_MAX, Receipt
 from edgeagg.receiver.store import collapse
 from edgeagg_agent.sender import Sender
 
@@ -230,6 +230,22 @@ def test_poison_does_not_stop_the_others():
     assert platform.have == set(range(1, 101)) - {1, 20}
     tried = [sender.due(100, START_MS + 10**6 + ms) for ms in (0, 10**5, 2 * 10**5, 3 * 10**5)]
     assert sorted(one for due in tried for one in due) == [1, 1, 20, 20], "in turns, one at a time"
+
+
+def test_more_gaps_than_a_receipt_can_name_are_all_closed():
+    sender, platform = Sender(0, low), Platform()
+    platform.have = set(range(2, 1_001, 2))
+    assert len(platform.receipt(START_MS).ranges) == RANGES_MAX == 64
+    sender.take(platform.receipt(START_MS), START_MS)
+    sent = 0
+    for step in range(200):
+        now_ms = START_MS + 100 * step
+        due = sender.due(1_000, now_ms)
+        sent += len(due)
+        for sequence in due:
+            sender.take(platform.take(sequence, now_ms + 50), now_ms + 50)
+    assert platform.have == set(range(1, 1_001))
+    assert sent < 700, "500 are missing; what no receipt could name is sent again at most a window"
 
 
 class Platform:

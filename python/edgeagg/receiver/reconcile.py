@@ -40,10 +40,14 @@ class MeterDay:
 async def reconcile(
     store: Store, gateway: str, *, from_ms: int, to_ms: int, now_ms: int
 ) -> list[Compared]:
-    """Compare every span that was stated and begins in [from_ms, to_ms), and keep the verdicts."""
+    """Compare every span that was stated and begins in [from_ms, to_ms), and keep the verdicts.
+
+    A day that is not over at `now_ms` is left out: a part of it may be stated already.
+    """
     compared = [
         Compared(gateway, span, await store.ledger.found(span))
         for span in await store.ledger.stated(gateway, from_ms, to_ms)
+        if span.end_ms <= now_ms
     ]
     await store.ledger.keep_verdicts(
         [
