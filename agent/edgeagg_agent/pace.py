@@ -59,7 +59,7 @@ class Pace:
         """
         self.is_stalled = False
         if not delays_ms:
-            self.timeout_ms = self._patience_ms()
+            # the time-out was too short for all of these, or nothing came: keep the longer one
             return
         longest_ms, shortest_ms = max(delays_ms), min(delays_ms)
         self._note(longest_ms)

@@ -165,6 +165,8 @@ class Sender:
         refused = [sequence for sequence in self._tries if self._is_refused(sequence)]
         if not refused or any(sequence in self._sent_ms for sequence in refused):
             return []
+        if len(self._sent_ms) >= self._pace.limit:
+            return []
         sequence = min(refused, key=lambda one: (self._tries[one], one))
         self._sent_ms[sequence] = now_ms
         return [sequence]

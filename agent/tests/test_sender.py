@@ -171,6 +171,19 @@ def test_a_platform_that_answers_slowly_is_not_sent_everything_twice():
     assert sender.resent_count == 0
 
 
+def test_a_delay_beyond_the_time_out_is_learned():
+    sender = greeted(draw=lambda _, most: most)
+    now_ms, published = START_MS, []
+    for sequence in range(1, 40):
+        for second in range(12):  # every receipt takes 12 s
+            published += sender.due(sequence, now_ms + 1_000 * second)
+        now_ms += 12_000
+        sender.take(receipt(sequence, server_ms=now_ms), now_ms)
+    late = [sequence for sequence in published if published.count(sequence) > 1]
+    assert len(late) <= 8
+    assert max(late) < 8, "those behind were sent once"
+
+
 def test_after_a_stall_few_are_sent_until_the_platform_answers():
     sender = greeted()
     assert len(sender.due(90, START_MS + 1)) == 16
