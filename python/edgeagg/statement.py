@@ -159,9 +159,9 @@ class DayBook:
 
 
 def day_of(group: int, at_ms: int) -> Span:
-    """Return the local day of a time."""
+    """Return the local day of a time; that of a clock in 1970 begins at 0."""
     start_ms = (at_ms + OFFSET_MS) // DAY_MS * DAY_MS - OFFSET_MS
-    return Span(group, start_ms, start_ms + DAY_MS)
+    return Span(group, max(0, start_ms), start_ms + DAY_MS)
 
 
 def spans_of(group: int, first_ms: int, last_ms: int) -> Iterator[Span]:

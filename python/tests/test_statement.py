@@ -128,6 +128,8 @@ def test_a_clock_that_was_set_right_by_decades_makes_three_entries() -> None:
     days.fold([gaps((PERIOD_MS, last_ms, last_ms // PERIOD_MS, 7))])
     stated = days.take(None)
     assert len(stated) == 3
+    assert stated[0][0] == Span(0, 0, DAY_MS - statement.OFFSET_MS)
+    assert statement.decode(statement.encode(stated)) == stated
     assert sum(tally.missed for _, tally in stated) == 2 * (last_ms // PERIOD_MS)
 
 
