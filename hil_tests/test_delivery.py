@@ -173,7 +173,8 @@ def test_what_was_stated_after_kills_is_what_the_platform_holds(begin: Begin) ->
     scenario.kill("agent")
     days = reconciled(scenario)
     assert all(day.matches for day in days), days
-    assert {day.meter for day in days} == {*scenario.chain.meter_names, "gateway"}
+    # the gateway's own points have a slot a minute, and may have had none
+    assert {day.meter for day in days} - {"gateway"} == set(scenario.chain.meter_names)
     assert sum(day.stated.missed for day in days) > 0, "the kills left gaps"
     assert edgeagg("reconcile", scenario.chain.store) == (0, []), "today is not over"
     harm = (

@@ -193,13 +193,16 @@ class Recorder:
 
         `kept` of them the outbox has already; `ends_days` states days that are not over.
         """
-        for part in parts:
-            self._days.fold(decode(*part.encode(CODEC_DELTA)))
+        coded = [part.encode(self.codec) for part in parts]
+        for part, (codec, payload) in zip(parts, coded, strict=True):
+            # what the smaller codec makes takes longer to read than to make again the fast way
+            quick = payload if codec == CODEC_DELTA else part.encode(CODEC_DELTA)[1]
+            self._days.fold(decode(CODEC_DELTA, quick))
         over = self._days.take(None if ends_days else now_ms)
         first = self._outbox.head + 1
         batches = [
-            self._message(first + place, now_ms, BatchKind.DATA, *part.encode(self.codec))
-            for place, part in enumerate(parts[kept:])
+            self._message(first + place, now_ms, BatchKind.DATA, codec, payload)
+            for place, (codec, payload) in enumerate(coded[kept:])
         ]
         first += len(batches)
         stated = [over[at : at + _STATED_MAX] for at in range(0, len(over), _STATED_MAX)]

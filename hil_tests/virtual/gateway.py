@@ -134,6 +134,7 @@ class Gateway:
             self._site.catalogue(),
             now_ms=now_ms,
         )
+        self._groups = range(len(self._site.catalogue().groups))
         self._cursor = self.outbox.cursor("platform")
         self.sender = Sender(self._cursor.through, around.rng.uniform)
         self._read_news, self._send_news = asyncio.Event(), asyncio.Event()
@@ -144,8 +145,7 @@ class Gateway:
 
     def last_due_ms(self) -> list[int]:
         """Return, for every group, its last slot that is accounted for; 0 before the first."""
-        groups = range(len(self._site.catalogue().groups))
-        return [self.recorder.last_due_ms(group) or 0 for group in groups]
+        return [self.recorder.last_due_ms(group) or 0 for group in self._groups]
 
     async def run(self) -> None:
         """Poll, record and deliver until cancelled."""

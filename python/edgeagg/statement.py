@@ -69,7 +69,12 @@ class Tally:
         self._hash([due_ms, at_ms, mantissas, qualities])
         for point in totalisers:
             shown = mantissas[point]
-            if shown is not None:
+            if shown is None:
+                continue
+            known = self.registers.get(point)
+            if known is not None and known[2] < due_ms:
+                self.registers[point] = (known[0], known[1], due_ms, shown)
+            else:
                 self._note(point, (due_ms, shown, due_ms, shown))
 
     def add_gap(self, first_ms: int, last_ms: int, *, slots: int, reason: int, points: int) -> None:
