@@ -3,8 +3,10 @@
 
 mod columns;
 mod journal;
+mod payload;
 mod signature;
 
+use payload::PyKeyframe;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -17,7 +19,7 @@ use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, RowView};
-use crate::table::{Column, WINDOW_COLUMNS};
+use crate::table::WINDOW_COLUMNS;
 use crate::totaliser::Guard;
 use crate::window::PointKind;
 
@@ -264,18 +266,6 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
 #[derive(PartialEq)]
 struct PyCut(Cut);
 
-/// See `_core.pyi`.
-#[pyclass(name = "Keyframe", module = "edgeagg._core", frozen)]
-struct PyKeyframe(codec::Keyframe);
-
-#[pymethods]
-impl PyKeyframe {
-    #[new]
-    fn new(py: Python<'_>, payload: &[u8]) -> PyResult<Self> {
-        Ok(PyKeyframe(py.detach(|| codec::Keyframe::new(payload))?))
-    }
-}
-
 #[pymethods]
 impl PyCut {
     #[getter]
@@ -365,38 +355,6 @@ impl PyScanPlan {
     }
 }
 
-/// See `_core.pyi`.
-#[pyfunction]
-fn anchor_of(codec: u8, payload: &[u8]) -> PyResult<Option<u8>> {
-    Ok(codec::anchor_of(codec, payload)?)
-}
-
-/// See `_core.pyi`.
-#[pyfunction]
-#[pyo3(signature = (codec, payload, keyframe=None))]
-#[allow(clippy::type_complexity)]
-fn decode(
-    py: Python<'_>,
-    codec: u8,
-    payload: &[u8],
-    keyframe: Option<&Bound<'_, PyKeyframe>>,
-) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
-    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
-    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
-    Ok(tables
-        .iter()
-        .map(|table| {
-            (
-                table.kind().code(),
-                table.group(),
-                table.length_ms(),
-                table.rows(),
-                table.columns().to_vec(),
-            )
-        })
-        .collect())
-}
-
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add(
@@ -422,6 +380,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "decode_columns",
             "read_first",
             "read_segment",
+            "recode",
             "verify",
         ],
     )?;
@@ -441,9 +400,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
-    module.add_function(wrap_pyfunction!(decode, module)?)?;
-    module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::decode, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::anchor_of, module)?)?;
     module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::recode, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_segment, module)?)
 }

@@ -22,6 +22,7 @@ from edgeagg.receiver import energies, postgres_queries, rows
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
 from edgeagg.receiver.points import points_text
+from edgeagg.receiver.postgres_ledger import PostgresLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -56,6 +57,12 @@ class PostgresStore:
     def __init__(self, pool: asyncpg.Pool, bound: Bound) -> None:
         self._pool = pool
         self._bound = bound
+        self._ledger = PostgresLedger(self._transaction)
+
+    @property
+    def ledger(self) -> PostgresLedger:
+        """Alarms and statements."""
+        return self._ledger
 
     @staticmethod
     async def open(url: str, quarantine: Bound = QUARANTINE) -> PostgresStore:
@@ -358,15 +365,15 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
         "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]
     )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
-    contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
     for table in rows.TABLES:
         await _insert_rows(
             connection,
             table,
             (
-                (numbers[gateway, group], *values)
-                for gateway, content in contents
-                for group, values in table.rows(content)
+                (numbers[delivery.batch.gateway, group], *values)
+                for delivery in deliveries
+                if delivery.content is not None
+                for group, values in table.rows(delivery.content, delivery.batch)
             ),
         )
 
@@ -376,8 +383,9 @@ async def _insert_rows(
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
     places = ", ".join(f"${place}" for place in range(1, table.width + 1))
+    plain = f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours
     await connection.executemany(
-        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        postgres_queries.INSERTS.get(table.name, plain),
         sorted(values, key=lambda row: row[: table.key_width]),
     )
 
@@ -409,12 +417,7 @@ async def _group_ids(connection: Connection, groups: Sequence[tuple[str, Group]]
 async def _known_ids(
     connection: Connection, columns: Sequence[list[Any]]
 ) -> dict[tuple[Any, ...], int]:
-    found = await connection.fetch(
-        "SELECT id, gateway, meter, period_ms, digest FROM groups"
-        " JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])"
-        " AS s (gateway, meter, period_ms, digest) USING (gateway, meter, period_ms, digest)",
-        *columns,
-    )
+    found = await connection.fetch(postgres_queries.GROUP_IDS, *columns)
     return {tuple(identity): number for number, *identity in found}
 
 
@@ -429,7 +432,9 @@ async def _progress(connection: Connection, gateway: str, epoch: int) -> Progres
         epoch,
         through or 0,
     )
-    return collapse(through or 0, (sequence for (sequence,) in beyond))
+    progress = collapse(through or 0, (sequence for (sequence,) in beyond))
+    last = await connection.fetchrow(postgres_queries.LAST, gateway, epoch, progress.last)
+    return progress if last is None else progress.ending(*last)
 
 
 def _storable(text: str) -> str:

@@ -27,6 +27,26 @@ ORDER BY r.at_ms {order}, g.id LIMIT 1
 BEFORE = _BRACKET.format(side="<=", order="DESC")
 AFTER = _BRACKET.format(side=">=", order="ASC")
 
+GROUP_IDS = """
+SELECT id, gateway, meter, period_ms, digest FROM groups
+JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
+    AS s (gateway, meter, period_ms, digest) USING (gateway, meter, period_ms, digest)
+"""
+
+LAST = """
+SELECT digest, cut_at_ms FROM batches WHERE gateway = $1 AND epoch = $2 AND sequence = $3
+"""
+
+INSERT_GAP = """
+INSERT INTO gaps AS known VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > known.last_due_ms
+"""
+
+INSERTS = {"gaps": INSERT_GAP}
+"""Tables in which a row that comes again may change the one that is there."""
+
 SPAN = """
 SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2)),
        max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2))
@@ -104,7 +124,11 @@ CROSS JOIN LATERAL (
 ) r
 CROSS JOIN LATERAL (
     SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count)::bigint AS n
+           -- who was stopped cannot know what was read meanwhile, with a copy of its state
+           sum(slot_count - CASE reason WHEN 7 THEN (
+               SELECT count(*) FROM readings
+               WHERE group_id = g.id AND due_ms BETWEEN first_due_ms AND last_due_ms
+           ) ELSE 0 END)::bigint AS n
     FROM gaps WHERE group_id = g.id
 ) p
 WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)

@@ -16,6 +16,15 @@ ORDER BY r.at_ms {order}, g.id LIMIT 1
 BEFORE = _BRACKET.format(side="<=", order="DESC")
 AFTER = _BRACKET.format(side=">=", order="ASC")
 
+INSERT_GAP = """
+INSERT INTO gaps VALUES (?, ?, ?, ?, ?) ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > last_due_ms
+"""
+
+INSERTS = {"gaps": INSERT_GAP}
+"""Tables in which a row that comes again may change the one that is there."""
+
 SPAN = """
 SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2)),
        max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2))
@@ -84,7 +93,12 @@ LEFT JOIN (
 ) r ON r.group_id = g.id
 LEFT JOIN (
     SELECT group_id, min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count) AS n
+           -- who was stopped cannot know what was read meanwhile, with a copy of its state
+           sum(slot_count - CASE reason WHEN 7 THEN (
+               SELECT count(*) FROM readings r
+               WHERE r.group_id = gaps.group_id
+                 AND r.due_ms BETWEEN gaps.first_due_ms AND gaps.last_due_ms
+           ) ELSE 0 END) AS n
     FROM gaps GROUP BY group_id
 ) p ON p.group_id = g.id
 WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
