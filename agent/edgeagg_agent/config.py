@@ -15,8 +15,9 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgeagg import tls
 from edgeagg.batch import check_gateway
-from edgeagg.errors import ConfigError, FormatError
+from edgeagg.errors import ConfigError, FormatError, LinkError
 from edgeagg.seal import parse_key
 from edgeagg.tomltable import Table, hint
 from edgeagg_agent import metrics
@@ -89,7 +90,9 @@ def load_site(file: Path) -> Site:
     )
 
 
-_DESTINATION_KEYS = "name broker username password_file ca_file platform_keys"
+_DESTINATION_KEYS = (
+    "name broker username password_file ca_file cert_file cert_key_file platform_keys"
+)
 
 
 def _gateway(table: Table) -> str:
@@ -154,20 +157,42 @@ def _destination(table: Table) -> Destination:
         raise table.error("broker", repr(text), rule) from None
     if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname or "@" in broker.netloc:
         raise table.error("broker", repr(text), rule)
-    tls = broker.scheme == "mqtts"
-    for key in ("password_file", "ca_file"):
+    is_tls = broker.scheme == "mqtts"
+    for key in ("password_file", "ca_file", "cert_file", "cert_key_file"):
         if table.has(key) and not os.access(table.text(key), os.R_OK):
             raise table.error(key, f"cannot read {table.text(key)}", "a file the agent may read")
-    return Destination(
+    destination = Destination(
         name=read_name(table),
         host=broker.hostname,
-        port=port or (8883 if tls else 1883),
-        tls=tls,
+        port=port or (8883 if is_tls else 1883),
+        tls=is_tls,
         username=table.text("username") if table.has("username") else "",
         password_file=table.text("password_file") if table.has("password_file") else "",
         ca_file=table.text("ca_file") if table.has("ca_file") else "",
         platform_keys=_platform_keys(table),
+        cert_file=table.text("cert_file") if table.has("cert_file") else "",
+        cert_key_file=table.text("cert_key_file") if table.has("cert_key_file") else "",
     )
+    _check_tls(table, destination)
+    return destination
+
+
+def _check_tls(table: Table, to: Destination) -> None:
+    """Refuse files of TLS that can never work, or that give a secret away."""
+    for key in ("ca_file", "cert_file", "cert_key_file"):
+        if table.has(key) and not to.tls:
+            raise table.error(key, "a key of mqtts://", 'broker = "mqtts://HOST:PORT"')
+    if table.has("cert_file") != table.has("cert_key_file"):
+        raise table.error("cert_file", "one of two", "cert_file and cert_key_file, or neither")
+    trouble = tls.key_trouble(to.cert_key_file) if to.cert_key_file else ""
+    if trouble:
+        raise table.error("cert_key_file", trouble, "a file of root and the agent: chmod 640")
+    if to.tls:
+        try:
+            tls.context(to.tls_files)
+        except LinkError as error:
+            key = "cert_file" if to.cert_file and to.cert_file in str(error) else "ca_file"
+            raise table.error(key, str(error), "PEM files") from None
 
 
 def _platform_keys(table: Table) -> tuple[bytes, ...]:

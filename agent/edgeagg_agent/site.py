@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
+from edgeagg.tls import TlsFiles
 from edgeagg_agent import metrics
 from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
@@ -126,6 +127,15 @@ class Destination:
     ca_file: str
     platform_keys: tuple[bytes, ...] = ()
     """Whose receipts are believed; where there is none, anybody's."""
+    cert_file: str = ""
+    cert_key_file: str = ""
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The files of its TLS."""
+        return TlsFiles(
+            ca_file=self.ca_file, cert_file=self.cert_file, cert_key_file=self.cert_key_file
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,13 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 import aiomqtt
 
-from edgeagg import topics
+from edgeagg import tls, topics
 from edgeagg.batch import Hello, Range, Receipt
-from edgeagg.errors import FormatError
+from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.clock import Clock
 from edgeagg_agent.outbox import Cursor, Outbox
@@ -128,9 +126,11 @@ class Uplink:
                     pause_s = 1.0
                     _log.info("%s: connected to %s", self.name, self._where)
                     await self._deliver(client)
-            except* aiomqtt.MqttError as errors:
+            except* (aiomqtt.MqttError, LinkError) as errors:
                 state = "connection lost" if self.is_connected else "no connection"
-                _log.warning("%s: %s to %s: %s", self.name, state, self._where, _first(errors))
+                to, now_ms = self._destination, self._clock.now_ms()
+                why = tls.explain(_first(errors), to.host, now_ms, is_tls=to.tls)
+                _log.warning("%s: %s to %s: %s", self.name, state, self._where, why)
             finally:
                 self.is_connected = False
             await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, no secret
@@ -142,14 +142,13 @@ class Uplink:
 
     def _client(self) -> aiomqtt.Client:
         to = self._destination
-        password = Path(to.password_file).read_text("utf-8").strip() if to.password_file else None
         return aiomqtt.Client(
             to.host,
             to.port,
             identifier=f"edgeagg-{self._gateway}-{to.name}",
             username=to.username or None,
-            password=password,
-            tls_context=ssl.create_default_context(cafile=to.ca_file or None) if to.tls else None,
+            password=tls.password(to.password_file),
+            tls_context=tls.context(to.tls_files) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
             keepalive=_KEEPALIVE_S,
             timeout=_KEEPALIVE_S,
