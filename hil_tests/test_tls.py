@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,9 @@ class Peer:
             connection.settimeout(5)
             # a client that minds our certificate, or has none of its own
             with connection, contextlib.suppress(OSError), self._secured(connection) as secured:
-                shown = dict(
-                    part
-                    for parts in (secured.getpeercert() or {}).get("subject", ())
-                    for part in parts
-                )
-                self.names += [str(name) for name in shown.values()]
+                shown: Any = secured.getpeercert() or {}
+                parts = [part for parts in shown.get("subject", ()) for part in parts]
+                self.names += [str(value) for _, value in parts]
                 secured.recv(64)
                 secured.sendall(CONNACK)
                 while (heard := secured.recv(64)) and heard[0] != DISCONNECT:

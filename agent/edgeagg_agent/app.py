@@ -19,6 +19,7 @@ from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import Clock
+from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
 from edgeagg_agent.metrics import BusWatch
@@ -40,9 +41,12 @@ _REMEMBER_EVERY_TICKS = 60
 class Agent:
     """A whole agent on one state directory."""
 
-    def __init__(self, site: Site, clock: Clock) -> None:
-        """Open the state directory and take up what a former run left. Blocks."""
-        self._site, self._clock = site, clock
+    def __init__(self, site: Site, clock: Clock, desk: Desk | None = None) -> None:
+        """Open the state directory and take up what a former run left. Blocks.
+
+        `desk` says when another site file shall run, and the agent then ends.
+        """
+        self._site, self._clock, self._desk = site, clock, desk
         self._started_ms = clock.now_ms()
         self._outbox = Outbox(
             site.state_directory,
@@ -65,8 +69,10 @@ class Agent:
         if following is not None:
             self._recorder.follow_key(following, self._started_ms)
             identity.adopt(site.key_file)
+        if desk is not None and self._outbox.signer is not None:
+            desk.serve(self._outbox.signer)
         self._uplinks = [
-            Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
+            Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock, desk)
             for to in site.destinations
         ]
         self._memory = Memory(site.state_directory)
@@ -88,7 +94,8 @@ class Agent:
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
                 await self._keep_time(pollers)
-                health.notify_systemd("STOPPING=1")
+                if not self._begins_anew:
+                    health.notify_systemd("STOPPING=1")
                 for task in polling:
                     task.cancel()
                 await asyncio.wait(polling)
@@ -172,6 +179,14 @@ class Agent:
                 self._remember(pollers)
             if health.is_alive(pollers, now_ms):
                 health.notify_systemd("WATCHDOG=1")
+            if self._desk is not None:
+                self._desk.tick()
+            if self._begins_anew:
+                self.stop()
+
+    @property
+    def _begins_anew(self) -> bool:
+        return self._desk is not None and self._desk.wants_restart
 
     async def _flush(self) -> None:
         await self._recorder.cut(self._clock.now_ms())

@@ -42,17 +42,19 @@ _LINKS = ("port", "tcp", "rtu_tcp")
 _PORTS = {"tcp": 502, "rtu_tcp": 4001}  # Modbus TCP's; of serial servers the commonest
 
 
-def load_site(file: Path) -> Site:
-    """Read and check a site file.
+def load_site(file: Path, text: str | None = None) -> Site:
+    """Read and check a site file, or a `text` that is to stand in its place.
 
     Raises ConfigError naming the file, the key, what was found and what is allowed.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        if text is None:
+            text = file.read_text(encoding="utf-8")
+        content = tomllib.loads(text, parse_float=Decimal)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
-    site = top.table("site", "gateway name profiles key_file")
+    site = top.table("site", _SITE_KEYS)
     state = top.table("state", "directory bytes_max")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
@@ -81,6 +83,8 @@ def load_site(file: Path) -> Site:
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
         key_file=Path(site.text("key_file", (), str(Path(state.text("directory")) / "device.key"))),
+        takes_commands=_takes_commands(site, destinations),
+        trial_ms=read_duration(site, "remote_trial", "10min"),
         status_file=Path(status.text("file")) if status.has("file") else None,
         metrics_address=_address(status, "metrics", 9469) if status.has("metrics") else None,
         window_lengths_ms=_lengths(top.table("windows", "lengths", {})),
@@ -90,6 +94,7 @@ def load_site(file: Path) -> Site:
     )
 
 
+_SITE_KEYS = "gateway name profiles key_file remote_configuration remote_trial"
 _DESTINATION_KEYS = (
     "name broker username password_file ca_file cert_file cert_key_file platform_keys"
 )
@@ -100,6 +105,14 @@ def _gateway(table: Table) -> str:
         return check_gateway(table.text("gateway"))
     except FormatError as error:
         raise table.error("gateway", str(error), "for example qp-0001") from None
+
+
+def _takes_commands(table: Table, destinations: Sequence[Destination]) -> bool:
+    wanted = table.boolean("remote_configuration", default=False)
+    if wanted and not any(to.platform_keys for to in destinations):
+        rule = "platform_keys of the destination that may push, so that it can be told from others"
+        raise table.error("remote_configuration", "nobody's key is known", rule)
+    return wanted
 
 
 def _bus(file: Path, table: Table, folders: Sequence[Path]) -> BusConfig:

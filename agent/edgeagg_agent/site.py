@@ -149,6 +149,10 @@ class Site:
     state_bytes_max: int
     key_file: Path
     """The gateway's secret key, made at the first start."""
+    takes_commands: bool
+    """Whether the platform may push another site file."""
+    trial_ms: int
+    """How long a pushed file may run without a receipt."""
     status_file: Path | None
     metrics_address: tuple[str, int] | None
     window_lengths_ms: tuple[int, ...]

@@ -19,6 +19,7 @@ from edgeagg.batch import Hello, Range, Receipt
 from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.clock import Clock
+from edgeagg_agent.desk import Desk
 from edgeagg_agent.outbox import Cursor, Outbox
 from edgeagg_agent.site import Destination
 
@@ -94,8 +95,16 @@ class Uplink:
     """Keeps one destination supplied for as long as it runs."""
 
     def __init__(
-        self, destination: Destination, gateway: str, outbox: Outbox, cursor: Cursor, clock: Clock
+        self,
+        destination: Destination,
+        gateway: str,
+        outbox: Outbox,
+        cursor: Cursor,
+        clock: Clock,
+        desk: Desk | None = None,
     ) -> None:
+        """Begin behind the cursor; a `desk` takes this destination's commands, if it may."""
+        self._desk = desk if desk is not None and desk.listens_to(destination) else None
         self.sender = Sender(cursor.through, random.uniform)
         self.is_connected = False
         self._destination, self._gateway = destination, gateway
@@ -158,6 +167,9 @@ class Uplink:
     async def _deliver(self, client: aiomqtt.Client) -> None:
         self.sender.reconnected()
         await client.subscribe(topics.receipt(self._gateway), qos=1)
+        if self._desk is not None:
+            await client.subscribe(topics.command(self._gateway), qos=1)
+            await self._tell(client, self._desk.last_answer(self.name))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
             tasks.create_task(self._publish(client), name=f"publish[{self.name}]")
@@ -186,12 +198,24 @@ class Uplink:
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
+            if self._desk is not None and message.topic.value == topics.command(self._gateway):
+                answer = await self._desk.take(bytes(message.payload), self._destination)
+                await self._tell(client, answer)
+                continue
             try:
                 receipt = self._receipt(bytes(message.payload))
             except FormatError as error:
                 _log.warning("%s: not a receipt: %s", self.name, error)
                 continue
             self._take(receipt)
+            heard_of = (receipt.gateway, receipt.epoch)
+            if self._desk is not None and heard_of == (self._gateway, self._outbox.epoch):
+                await self._tell(client, self._desk.heard(self.name))
+
+    async def _tell(self, client: aiomqtt.Client, answer: bytes | None) -> None:
+        """Publish what became of a command."""
+        if answer is not None:
+            await client.publish(topics.answer(self._gateway), answer, qos=1)
 
     def _receipt(self, data: bytes) -> Receipt:
         keys = self._destination.platform_keys

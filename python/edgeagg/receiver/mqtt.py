@@ -49,11 +49,11 @@ async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
     pause_s = 1.0
     while True:
         try:
-            async with _client(broker) as client:
-                await client.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
+            async with client(broker) as connection:
+                await connection.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
                 _log.info("connected to %s:%d", broker.host, broker.port)
                 pause_s = 1.0
-                await _serve(inbox, client, signer)
+                await _serve(inbox, connection, signer)
         except* (aiomqtt.MqttError, LinkError) as errors:
             now_ms = time.time_ns() // 1_000_000
             why = tls.explain(errors.exceptions[0], broker.host, now_ms, is_tls=broker.tls)
@@ -62,7 +62,8 @@ async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
         pause_s = min(2 * pause_s, _RECONNECT_MAX_S)
 
 
-def _client(broker: Broker) -> aiomqtt.Client:
+def client(broker: Broker) -> aiomqtt.Client:
+    """Return a client that is not connected yet; raise LinkError for a file that is unreadable."""
     return aiomqtt.Client(
         broker.host,
         broker.port,
