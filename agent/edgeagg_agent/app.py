@@ -77,9 +77,11 @@ class Agent:
         ]
         self._memory = Memory(site.state_directory)
         self._stopping = asyncio.Event()
+        self.is_told_to_stop = False
 
     def stop(self) -> None:
-        """Ask `run` to end in order."""
+        """Ask `run` to end in order, for good."""
+        self.is_told_to_stop = True
         self._stopping.set()
 
     async def run(self) -> None:
@@ -182,11 +184,12 @@ class Agent:
             if self._desk is not None:
                 self._desk.tick()
             if self._begins_anew:
-                self.stop()
+                self._stopping.set()
 
     @property
     def _begins_anew(self) -> bool:
-        return self._desk is not None and self._desk.wants_restart
+        wanted = self._desk is not None and self._desk.wants_restart
+        return wanted and not self.is_told_to_stop
 
     async def _flush(self) -> None:
         await self._recorder.cut(self._clock.now_ms())

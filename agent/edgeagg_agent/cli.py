@@ -135,7 +135,7 @@ def _run_site(file: Path) -> bool:
         raise _first(known) from None
     finally:
         desk.close()
-    return desk.wants_restart
+    return desk.wants_restart and not agent.is_told_to_stop
 
 
 def _say_begin(site: Site) -> None:

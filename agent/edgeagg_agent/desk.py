@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -161,7 +162,10 @@ class Desk:
             changes = remote.guarded_changes(self.site, wanted)
             if changes and signers < 2:
                 return f"two platform keys must sign a change of {', '.join(changes)}"
-            self._check_ports(wanted)
+            # those that the agent has open would be found in use
+            own = {bus.port for bus in self.site.buses}
+            others = tuple(bus for bus in wanted.buses if bus.port not in own)
+            self._check_ports(replace(wanted, buses=others))
         except UnicodeDecodeError:
             return "not a site file: not UTF-8"
         except ConfigError as error:
