@@ -97,7 +97,7 @@ async def _receive(options: argparse.Namespace) -> int:
         signer = _signer(options)
         if options.admit is not Admission.ENROLLED:
             _log.warning("--admit %s: gateways nobody has entered are let in", options.admit)
-        inbox = Inbox(store, options.admit)
+        inbox = Inbox(store, options.admit, minds_the_clock=True)
         task = asyncio.create_task(receive(inbox, broker, signer), name="receive")
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)

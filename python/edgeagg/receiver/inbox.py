@@ -14,6 +14,7 @@ from edgeagg import content, topics
 from edgeagg.batch import Batch, BatchKind, Hello, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.ahead import marked
 from edgeagg.receiver.keys import (
     DOMAINS,
     Admission,
@@ -56,6 +57,8 @@ class Inbox:
 
     store: Store
     admission: Admission = Admission.ENROLLED
+    minds_the_clock: bool = False
+    """Whether readings from the future are marked: only where `now_ms` is the host's time."""
     counters: Counters = field(default_factory=Counters)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
 
@@ -175,6 +178,8 @@ class Inbox:
             if catalogue is None:
                 return None
             rows = content.decode(batch.codec, batch.payload, catalogue)
+            if self.minds_the_clock:
+                rows = marked(rows, now_ms)
         following = change(batch, key)
         return Delivery(batch, data, digest, now_ms, catalogue, rows, following)
 
