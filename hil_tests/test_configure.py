@@ -6,10 +6,12 @@ A trial lasts 20 s here. After every run the database alone must explain every s
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,9 +62,14 @@ def receipted(chain: Chain, more: int) -> None:
         return status["destinations"][0]["receipted"], status["destinations"][0]["waiting"]
 
     goal = known()[0] + more
+    until(lambda: known()[0] >= goal)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for the real processes to get somewhere."""
     deadline_s = time.monotonic() + _WAIT_S
-    while known()[0] < goal:
-        assert time.monotonic() < deadline_s, chain.status()
+    while not condition():
+        assert time.monotonic() < deadline_s
         time.sleep(0.05)
 
 
@@ -124,7 +131,7 @@ def test_a_right_file_is_tried_and_confirmed_and_the_agent_goes_on(
 
 
 @pytest.mark.long
-def test_a_file_that_cuts_the_gateway_off_is_rolled_back(
+def test_a_file_that_cuts_the_gateway_off_is_rolled_back_though_the_agent_is_killed(
     chain: Chain, tmp_path: Path, second_key: Path
 ) -> None:
     nobody = f'broker = "mqtt://127.0.0.1:{free_port()}"'
@@ -132,7 +139,15 @@ def test_a_file_that_cuts_the_gateway_off_is_rolled_back(
     assert alone.returncode == 1
     assert ": refused: two platform keys must sign a change of [[destination]]" in alone.stdout
     text = f'broker = "{chain.broker_url}"'
-    done = configure(chain, tmp_path, text, nobody, "--key-file", str(second_key))
+    with ThreadPoolExecutor(1) as asking:
+        pushing = asking.submit(
+            configure, chain, tmp_path, text, nobody, "--key-file", str(second_key)
+        )
+        standing = chain.directory / "agent" / "remote" / "standing.json"
+        until(lambda: standing.exists() and json.loads(standing.read_text())["starts"] == 1)
+        chain.agent.kill()
+        assert chain.revive() == ["agent"]
+        done = pushing.result()
     assert done.returncode == 1, done.stdout + done.stderr
     assert ": on trial: " in done.stdout
     assert ": rolled back: no receipt of platform came in time" in done.stdout

@@ -3,7 +3,9 @@
 import asyncio
 import errno
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -422,3 +424,28 @@ async def test_a_stop_that_comes_with_a_push_is_a_stop(gateway, agents):
     agents.happens = [both]
     assert await asyncio.to_thread(cli.main, ["run", str(gateway.file)]) == 0
     assert agents.ran == ["Example plant"]
+
+
+async def test_file_and_note_are_on_the_disk_before_they_have_their_names(gateway, monkeypatch):
+    steps = []
+    sync, replace_file = os.fsync, Path.replace
+
+    def synced(descriptor):
+        steps.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        sync(descriptor)
+
+    def renamed(self, target):
+        steps.append(("name", target.name))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    await gateway.push(RENAMED)
+    assert steps[:6] == [
+        ("sync", "1.toml.new"),
+        ("name", "1.toml"),
+        ("sync", "remote"),
+        ("sync", "standing.json.new"),
+        ("name", "standing.json"),
+        ("sync", "remote"),
+    ]
