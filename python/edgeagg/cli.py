@@ -122,7 +122,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
-    for command in (look, weigh, energy, shown):
         command.add_argument("--gateway", help="only this gateway")
     for command in (weigh, energy):
         _add_range(command)
