@@ -1,11 +1,12 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days faults aarch64 bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
 DAYS ?= 30
+CUTS ?= 200
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
@@ -16,9 +17,12 @@ help:
 	@echo
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
+	@echo 'make model             the transfer as a SPIN model, all states; 15 broken rules must be caught'
+	@echo 'make powercut          200 power cuts of real disks, as root: 0 acknowledged rows lost (CUTS=200 SEED=1)'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
-	@echo 'make bench             bus, CPU and bytes beside peers, as ratios'
+	@echo 'make aarch64           the crate as aarch64 under QEMU: golden files give the same bytes'
+	@echo 'make bench             bus, CPU, bytes and windows beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
 	@echo 'make lock              resolve the Python dependencies anew into requirements.lock'
 	@echo 'make wheels            build the distributions into dist/: edgeagg, edgeagg-agent, edgeagg-sim'
@@ -58,6 +62,14 @@ hil: setup
 	$(BIN)/pytest -q -n $(JOBS) -m 'not long' hil_tests
 	$(BIN)/pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m long hil_tests
 
+# docs/model-and-power-cuts.md says what these two prove, and what they need
+.PHONY: model powercut
+model: setup
+	@$(BIN)/python -m hil_tests.model
+
+powercut: setup
+	@$(BIN)/python -m hil_tests.powercut --cuts $(CUTS) --seed $(SEED)
+
 # the agent's and the receiver's logic through simulated days with faults, from a seed
 days: setup
 	@$(BIN)/python -m hil_tests.virtual --seed $(SEED) --days $(DAYS)
@@ -66,11 +78,17 @@ days: setup
 faults: setup
 	@$(BIN)/python -m hil_tests.virtual.wire --transactions 1000000 --seed $(SEED)
 
+# the gateway's processor, emulated; needs a cross linker and qemu-user, and says so
+aarch64: setup
+	tools/check-aarch64.sh
+
 # ratios beside peers and physical bounds; some ten minutes on a machine that does nothing else
 bench: setup
 	@$(BIN)/python -m hil_tests.speed bus
 	@$(BIN)/python -m hil_tests.speed cpu
 	@$(BIN)/python -m hil_tests.speed.codec
+	@$(BIN)/python -m hil_tests.speed.windows
+	@$(BIN)/python -m hil_tests.speed.journal
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .

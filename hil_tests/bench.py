@@ -81,6 +81,22 @@ profile = "sunspec-meter-213"
 load = "base"
 scale_kw = 30
 """
+# of every bench file whose meters are played: pv, on TCP, with a serial number
+ROOF = """
+[[bus]]
+name = "roof"
+tcp = "127.0.0.1:$ROOF_PORT"
+[[bus.meter]]
+name = "pv"
+unit = 1
+profile = "sunspec-meter-213"
+[bus.meter.serial_number]
+function = 3
+register = 40052
+registers = 16
+coding = "text"
+is = "0001"
+"""
 _SIMULATED_BENCH = """
 [[bus]]
 name = "rack"
@@ -99,19 +115,6 @@ profile = "chint-dtsu666"
 name = "lighting"
 unit = 33
 profile = "acrel-adl400"
-[[bus]]
-name = "roof"
-tcp = "127.0.0.1:$ROOF_PORT"
-[[bus.meter]]
-name = "pv"
-unit = 1
-profile = "sunspec-meter-213"
-[bus.meter.serial_number]
-function = 3
-register = 40052
-registers = 16
-coding = "text"
-is = "0001"
 """
 
 
@@ -411,7 +414,9 @@ async def _simulated(directory: Path) -> AsyncIterator[Bench]:
 
 def _simulated_meters(directory: Path, *, port: int) -> dict[str, BenchMeter]:
     values = {"DIRECTORY": str(directory), "ROOF_PORT": str(port)}
-    return parse_bench(Template(_SIMULATED_BENCH).substitute(values), Path("the simulated bench"))
+    return parse_bench(
+        Template(_SIMULATED_BENCH + ROOF).substitute(values), Path("the simulated bench")
+    )
 
 
 async def _close(bench: Bench) -> None:

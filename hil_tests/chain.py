@@ -35,6 +35,8 @@ class Wiring:
     """Where the agent finds the broker, if not at `broker_port`."""
     agent_clock: Path | None = None
     """A file for `hil_tests.shifted`: how wrong the agent's host clock is."""
+    segment_bytes: int | None = None
+    """Of the agent's journals, if not its own: small ones are soon full."""
     environment: Sequence[str] = ()
     """NAME=VALUE for agent and receiver."""
     gateway_command: Sequence[str] = ()
@@ -100,9 +102,11 @@ class Chain:
         receive = ["edgeagg", "receive", "--broker", self.broker_url, "--store", self.store]
         receive += ["--admit", "first-use", "--key-file", str(key_file)]
         self.receiver = self._child("receiver", receive)
-        clock_file = self._wiring.agent_clock
-        clock = [] if clock_file is None else ["hil_tests.shifted", str(clock_file)]
-        self.agent = self._child("agent", [*clock, "edgeagg_agent", "run", str(self.site_file)])
+        clock_file, segment_bytes = self._wiring.agent_clock, self._wiring.segment_bytes
+        changed = [] if clock_file is None else ["hil_tests.shifted", str(clock_file)]
+        if segment_bytes is not None:
+            changed += ["hil_tests.segmented", str(segment_bytes)]
+        self.agent = self._child("agent", [*changed, "edgeagg_agent", "run", str(self.site_file)])
 
     def start(self) -> None:
         """Start everything, the meters first: an agent does not start without its ports."""

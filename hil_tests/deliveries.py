@@ -32,7 +32,11 @@ CATALOGUE = Catalogue(
     (INCOMER, PV),
     (10_000,),
 )
-TABLES = ("streams", "batches", "catalogues", "groups", "readings", "windows", "gaps", "quarantine")
+JUDGED_TABLES = ("audits", "uncertainties", "statistics", "demands")
+TABLES = (
+    *("streams", "batches", "catalogues", "groups", "readings", "windows", "gaps", "quarantine"),
+    *JUDGED_TABLES,
+)
 
 
 class Engine:

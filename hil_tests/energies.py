@@ -1,93 +1,24 @@
 """Judges the energies of windows: against the readings beside them, and against the meters' truth.
 
-Owns its own words for what a window's energy is: the totaliser at the window's end less the one at
-its start, each interpolated between the readings on either side when these lie within three periods
-of each other. It adds up nothing that the gateway has added up.
+Owns its own words for what a window's energy is: the totaliser's running total at the window's end
+less the one at its start, each interpolated between the readings on either side. It adds up nothing
+that the gateway has added up but the energies that audits name, and those are judged by themselves.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
+from hil_tests.courses import LATENESS_MS, Course, Stretch, guarded_course, plain_course
 from hil_tests.sim.profile import Point
-from hil_tests.stored import OWN_METER, Group, Stored, Window
+from hil_tests.stored import OWN_METER, Audit, Group, Stored, Window
 from hil_tests.truth import Item, Truth
 from hil_tests.verdict import Run, Verdict
 
-_BRIDGE_PERIODS = 3
-_LATENESS_MS = 2_000  # a reading may enter its window this long behind the end
 _ROUNDING = 1  # of a mantissa: each end is rounded by half at most
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """What a totaliser did between two neighbouring good readings, in mantissas."""
-
-    from_ms: int
-    first: int
-    to_ms: int
-    last: int
-
-    def holds(self, at_ms: int) -> bool:
-        """Tell whether a moment lies between the readings, or at one of them."""
-        return self.from_ms <= at_ms <= self.to_ms and self.from_ms < self.to_ms
-
-    def touches(self, window: Window) -> bool:
-        """Tell whether any of it lies in the window."""
-        return window.start_ms <= self.to_ms and self.from_ms < window.end_ms
-
-    def at(self, at_ms: int, first: Fraction, last: Fraction) -> Fraction:
-        """Interpolate between what stood at its two ends."""
-        return first + (last - first) * (at_ms - self.from_ms) / (self.to_ms - self.from_ms)
-
-
-class Course:
-    """The good readings of one totaliser in the order in which they were taken."""
-
-    def __init__(self, readings: Sequence[tuple[int, int]], *, period_ms: int) -> None:
-        """Take (UTC ms, mantissa) of each reading."""
-        stretches = [
-            Stretch(from_ms, first, to_ms, last)
-            for (from_ms, first), (to_ms, last) in itertools.pairwise(readings)
-        ]
-        last_ms = readings[-1][0] if readings else 0
-        bridge_ms = _BRIDGE_PERIODS * period_ms
-        # a window waits this long for the totalisers beside this one
-        self._settled_ms = last_ms - _LATENESS_MS - bridge_ms
-        self._falls = [one for one in stretches if one.last < one.first]
-        self._bridges = [
-            one
-            for one in stretches
-            if one.last >= one.first and one.to_ms - one.from_ms <= bridge_ms
-        ]
-        self._found: dict[int, list[Stretch]] = {}
-
-    def around(self, at_ms: int) -> list[Stretch]:
-        """Return what a value at this moment may be interpolated in."""
-        if at_ms not in self._found:
-            self._found[at_ms] = [one for one in self._bridges if one.holds(at_ms)]
-        return self._found[at_ms]
-
-    def explains(self, window: Window, energy: int) -> list[tuple[Stretch, Stretch]]:
-        """Return the pairs of stretches at the window's ends that give this energy."""
-        return [
-            (opening, closing)
-            for opening in self.around(window.start_ms)
-            for closing in self.around(window.end_ms)
-            if abs(energy - _implied(window, opening, closing)) <= _ROUNDING
-        ]
-
-    def must_have(self, window: Window) -> bool:
-        """Tell whether a window has readings enough for an energy, all of them in time."""
-        return (
-            bool(self.around(window.start_ms))
-            and bool(self.around(window.end_ms))
-            and window.end_ms <= self._settled_ms
-            and not any(fall.touches(window) for fall in self._falls)
-        )
+_KNOWN = frozenset({1, 5, 6, 7, 8})  # audits whose energy is what the meter counted meanwhile
+_CATCHING_UP = frozenset({5, 7})  # and perhaps before, while its register stood still
 
 
 def judge_energies(verdict: Verdict, stored: Stored, truth: Truth, run: Run) -> None:
@@ -97,15 +28,21 @@ def judge_energies(verdict: Verdict, stored: Stored, truth: Truth, run: Run) -> 
     without energy is no loss: there the readings came too late for their windows.
     """
     lengths = {window.length_ms for windows in stored.windows.values() for window in windows}
-    is_punctual = run.blur_ms <= _LATENESS_MS and set(run.offsets_ms) == {0}
+    is_punctual = run.blur_ms <= LATENESS_MS and set(run.offsets_ms) == {0}
     for group in stored.groups:
         if group.meter == OWN_METER:
             continue
         windows = stored.windows.get(group, [])
-        for index, point in enumerate(group.points):
-            if point.kind != "totaliser":
-                continue
-            course = _course(stored, group, index)
+        courses = {
+            index: _course(stored, group, index)
+            for index, point in enumerate(group.points)
+            if point.kind == "totaliser"
+        }
+        for index, course in courses.items():
+            point = group.points[index]
+            for text in course.faults:
+                verdict.mistrust(f"{group.meter} {point.name}: {text}")
+            _judge_audits(verdict, stored, truth, group, index, run)
             with_energy = [one for one in windows if one.energies[index] is not None]
             _judge_point(verdict, truth, group, index, course, with_energy, run)
             if not is_punctual:
@@ -114,11 +51,55 @@ def judge_energies(verdict: Verdict, stored: Stored, truth: Truth, run: Run) -> 
             missing = [
                 (one.length_ms, one.start_ms)
                 for one in _with_rows(stored, group, lengths)
-                if (one.length_ms, one.start_ms) not in have and course.must_have(one)
+                if (one.length_ms, one.start_ms) not in have
+                # a window waits for every totaliser of its group that is in doubt
+                and course.must_have(one)
+                and not any(other.is_disturbed(one) for other in courses.values())
             ]
             if missing:
                 text = f"{group.meter} {point.name}: no energy in windows that have the readings"
                 verdict.lose(len(missing), f"{text}, (length, start) = {missing[:3]}")
+
+
+def _judge_audits(
+    verdict: Verdict, stored: Stored, truth: Truth, group: Group, index: int, run: Run
+) -> None:
+    """Hold the energy that an audit counts for certain against what the meter counted."""
+    point = group.points[index]
+    known = truth.point(group.meter, point.name, point.unit)
+    for audit in stored.audits.get(group, ()):
+        if audit.point != index or audit.kind not in _KNOWN:
+            continue
+        energy = audit.energy * Fraction(10) ** point.exponent
+        if not any(
+            _counted(truth, group.meter, known, audit, energy, by, run) for by in run.offsets_ms
+        ):
+            text = f"{float(energy):g} across an audit of kind {audit.kind}"
+            verdict.mistrust(f"{group.meter} {point.name}: {text} at {audit.opening_ms}")
+
+
+def _counted(
+    truth: Truth,
+    meter: str,
+    point: Point | Item,
+    audit: Audit,
+    energy: Fraction,
+    offset_ms: int,
+    run: Run,
+) -> bool:
+    """Tell whether the meter can have counted this between the two readings."""
+    opening_ms, closing_ms = audit.opening_ms - offset_ms, audit.closing_ms - offset_ms
+    slack = 2 * truth.step(meter, point)
+    least, most = (
+        truth.counted(meter, point, opening_ms + blur_ms)
+        - truth.counted(meter, point, closing_ms - blur_ms)
+        for blur_ms in (-run.blur_ms, run.blur_ms)
+    )
+    if audit.kind in _CATCHING_UP:
+        late_ms, early_ms = opening_ms + run.blur_ms, closing_ms - run.blur_ms
+        shown = truth.shown(meter, point, late_ms) - truth.shown(meter, point, early_ms)
+        most = max(most, shown)
+    return least - slack <= energy <= most + slack
 
 
 def _judge_point(
@@ -132,15 +113,16 @@ def _judge_point(
 ) -> None:
     point = group.points[index]
     known = truth.point(group.meter, point.name, point.unit)
+    unit = Fraction(10) ** point.exponent
     for window in windows:
         mantissa = window.energies[index]
         if mantissa is None:
             continue
         verdict.energies += 1
-        energy = mantissa * Fraction(10) ** point.exponent
-        if not any(
-            _fits(truth, group.meter, known, window, ends, energy, run)
-            for ends in course.explains(window, mantissa)
+        energy = mantissa * unit
+        if mantissa < 0 or not any(
+            _fits(truth, group.meter, known, unit, window, ends, energy, run)
+            for ends in _explains(course, window, mantissa)
         ):
             verdict.mistrust(_describe(truth, group.meter, known, window, energy))
 
@@ -151,7 +133,11 @@ def _course(stored: Stored, group: Group, index: int) -> Course:
         for reading in stored.readings.get(group, ())
         if (mantissa := reading.mantissas[index]) is not None
     ]
-    return Course(readings, period_ms=group.period_ms)
+    guard = stored.guards.get((group.meter, group.period_ms, group.points[index].name))
+    if guard is None:
+        return plain_course(readings, period_ms=group.period_ms)
+    audits = [one for one in stored.audits.get(group, ()) if one.point == index]
+    return guarded_course(readings, audits, guard, period_ms=group.period_ms)
 
 
 def _with_rows(stored: Stored, group: Group, lengths: set[int]) -> Iterator[Window]:
@@ -163,15 +149,22 @@ def _with_rows(stored: Stored, group: Group, lengths: set[int]) -> Iterator[Wind
                 yield Window(length_ms, start_ms, ())
 
 
-def _implied(window: Window, opening: Stretch, closing: Stretch) -> Fraction:
-    end = closing.at(window.end_ms, Fraction(closing.first), Fraction(closing.last))
-    return end - opening.at(window.start_ms, Fraction(opening.first), Fraction(opening.last))
+def _explains(course: Course, window: Window, energy: int) -> list[tuple[Stretch, Stretch]]:
+    """Return the pairs of stretches at the window's ends that give this energy."""
+    return [
+        (opening, closing)
+        for opening in course.around(window.start_ms)
+        for closing in course.around(window.end_ms)
+        if abs(energy - closing.total_at(window.end_ms) + opening.total_at(window.start_ms))
+        <= _ROUNDING
+    ]
 
 
 def _fits(
     truth: Truth,
     meter: str,
     point: Point | Item,
+    unit: Fraction,
     window: Window,
     ends: tuple[Stretch, Stretch],
     energy: Fraction,
@@ -192,8 +185,9 @@ def _fits(
                 meter, point, at_ms=stretch.from_ms - offset_ms, blur_ms=run.blur_ms
             )
             last = truth.around(meter, point, at_ms=stretch.to_ms - offset_ms, blur_ms=run.blur_ms)
-            lows.append(stretch.at(at_ms, first[0], last[0]))
-            highs.append(stretch.at(at_ms, first[1], last[1]))
+            more = [offset * unit for offset in stretch.offsets]
+            lows.append(stretch.at(at_ms, first[0] + more[0], last[0] + more[1]))
+            highs.append(stretch.at(at_ms, first[1] + more[0], last[1] + more[1]))
         if lows[1] - highs[0] <= energy <= highs[1] - lows[0]:
             return True
     return False

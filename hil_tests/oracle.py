@@ -137,8 +137,11 @@ def _judge_ends(verdict: Verdict, meter: str, covered: Span, period_ms: int, run
 
 
 def _judge_gap(verdict: Verdict, group: Group, gap: Gap, downs: Sequence[Span]) -> None:
-    """Count slots that were given up as `stopped` while the agent ran: those were journaled."""
-    if gap.reason != Quality.STOPPED:
+    """Count slots that were given up while the agent ran: those were journaled.
+
+    No run lasts so long that readings outgrow the memory in which they wait for a disk.
+    """
+    if gap.reason not in {Quality.STOPPED, Quality.NOT_KEPT}:
         return
     unexplained = sum(
         not any(down.holds(due_ms) for down in downs)

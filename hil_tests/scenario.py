@@ -67,6 +67,18 @@ class Scenario:
         return 0 if status is None else int(status["destinations"][0]["waiting"])
 
     @property
+    def dropped(self) -> int:
+        """Batches that the agent let go before the platform had them."""
+        status = self.chain.status()
+        return 0 if status is None else int(status["batches"]["dropped"])
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the agent says that its disk refuses."""
+        status = self.chain.status()
+        return status is not None and bool(status["disk"]["refuses"])
+
+    @property
     def windows(self) -> int:
         """How many windows of meters the agent has closed."""
         status = self.chain.status()

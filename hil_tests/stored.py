@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgpack
 
 OWN_METER = "gateway"
 """The meter whose points are the gateway's own measurements."""
@@ -73,8 +74,30 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """How the course of the totaliser at `point` in its group was bridged; values are mantissas."""
+
+    point: int
+    kind: int
+    closing_ms: int
+    closing: int
+    opening_ms: int
+    opening: int
+    energy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What the gateway says that a totaliser can do, in mantissas."""
+
+    wraps_at: int | None
+    rate_max_per_h: int
+    resolution: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
-    """Everything of all gateways."""
+    """Everything of all gateways; `guards` by meter, period and point."""
 
     groups: tuple[Group, ...]
     readings: dict[Group, list[Reading]] = field(default_factory=dict)
@@ -82,6 +105,8 @@ class Stored:
     digests: dict[tuple[int, int], bytes] = field(default_factory=dict)  # by epoch and sequence
     conflicts: int = 0
     windows: dict[Group, list[Window]] = field(default_factory=dict)
+    audits: dict[Group, list[Audit]] = field(default_factory=dict)
+    guards: dict[tuple[str, int, str], Guard] = field(default_factory=dict)
 
 
 _GROUPS = "SELECT id, meter, period_ms, points FROM groups ORDER BY id"
@@ -94,9 +119,15 @@ _WINDOWS = (
     "SELECT group_id, length_ms, start_ms, energies FROM windows"
     " ORDER BY group_id, length_ms, start_ms"
 )
+_AUDITS = (
+    "SELECT group_id, point, kind, closing_ms, closing, opening_ms, opening, energy FROM audits"
+    " ORDER BY group_id, point, closing_ms, opening_ms"
+)
+_CATALOGUES = "SELECT body FROM catalogues ORDER BY received_ms"
 _BATCHES = "SELECT epoch, sequence, digest FROM batches"
 _CONFLICTS = "SELECT count(*) FROM quarantine WHERE reason LIKE '%with other bytes%'"
 _THROUGH = "SELECT epoch, sequence FROM batches"
+_LOST = "SELECT sequence FROM batches WHERE kind = 2"
 
 Ask = Callable[[str], Sequence[Sequence[Any]]]
 
@@ -112,6 +143,11 @@ def count_batches(store: str) -> int:
         return len(_ask(store)(_THROUGH))
     except sqlite3.OperationalError:
         return 0
+
+
+def count_lost(store: str) -> int:
+    """Count the batches that the gateway declared lost."""
+    return len(_ask(store)(_LOST))
 
 
 def _ask(store: str) -> Ask:
@@ -161,9 +197,24 @@ def _stored(ask: Ask) -> Stored:
     for number, length_ms, start_ms, energies in ask(_WINDOWS):
         window = Window(length_ms, start_ms, tuple(_list(energies)))
         stored.windows.setdefault(groups[number], []).append(window)
+    for number, *audit in ask(_AUDITS):
+        stored.audits.setdefault(groups[number], []).append(Audit(*audit))
+    for (body,) in ask(_CATALOGUES):
+        stored.guards.update(_guards(bytes(body)))
     for number, *gap in ask(_GAPS):
         stored.gaps.setdefault(groups[number], []).append(Gap(*gap))
     return stored
+
+
+def _guards(catalogue: bytes) -> Iterator[tuple[tuple[str, int, str], Guard]]:
+    """Yield the guards of a catalogue: only its second version has any."""
+    version, *items = msgpack.unpackb(catalogue)
+    if version == 1:
+        return
+    for meter, period_ms, points, *_ in items[3]:
+        for name, _, _, _, *judged in points:
+            if judged and judged[0] is not None:
+                yield (meter, period_ms, name), Guard(*judged[0])
 
 
 def _list(column: str | Sequence[Any]) -> Sequence[Any]:

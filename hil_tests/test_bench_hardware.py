@@ -16,7 +16,7 @@ from string import Template
 
 import pytest
 
-from hil_tests.bench import VARIABLE
+from hil_tests.bench import ROOF, VARIABLE
 from hil_tests.services.process import Child, accepts_connections, free_port, tied_to_parent
 
 CHECKOUT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ load = "base"
 scale_kw = 40
 [[line]]
 name = "roof"
-tcp = $PORT
+tcp = $ROOF_PORT
 [[line.meter]]
 name = "pv"
 unit = 1
@@ -56,19 +56,6 @@ format = "8N1"
 name = "the-one-on-the-left"
 unit = 1
 profile = "eastron-sdm630"
-[[bus]]
-name = "roof"
-tcp = "127.0.0.1:$PORT"
-[[bus.meter]]
-name = "pv"
-unit = 1
-profile = "sunspec-meter-213"
-[bus.meter.serial_number]
-function = 3
-register = 40052
-registers = 16
-coding = "text"
-is = "0001"
 """
 
 
@@ -78,10 +65,10 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder, port = tmp_path_factory.mktemp("rack"), free_port()
     values = {
         "DIRECTORY": str(folder),
-        "PORT": str(port),
+        "ROOF_PORT": str(port),
         "START_MS": str(time.time_ns() // 1_000_000 - 3_600_000),
     }
-    for name, text in (("sim.toml", SIM), ("bench.toml", RACK)):
+    for name, text in (("sim.toml", SIM), ("bench.toml", RACK + ROOF)):
         (folder / name).write_text(Template(text).substitute(values), encoding="utf-8")
     command = [sys.executable, "-m", "hil_tests.sim", "run", str(folder / "sim.toml")]
     meters = Child(tied_to_parent(command), name="meters", log=folder / "meters.log")

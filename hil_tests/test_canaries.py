@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from hil_tests.chain import Wiring
+from hil_tests.chain import Chain, Wiring
 from hil_tests.disks import NO_COMPILER, NO_POWER_CUT, PowerCutDisk, StuckDisk
 from hil_tests.scenario import Scenario, make_chain
 from hil_tests.scenarios import (
@@ -59,10 +60,21 @@ def wired_to(broken: Path, environment: Sequence[str] = ()) -> Wiring:
     return Wiring(environment=[f"PYTHONPATH={path}", *environment])
 
 
+@contextmanager
+def started(chain: Chain) -> Iterator[Scenario]:
+    """Run a chain while the `with` block lasts."""
+    scenario = Scenario(chain)
+    try:
+        scenario.start()
+        yield scenario
+    finally:
+        chain.kill()
+
+
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
     """Start a chain whose agent and receiver have `before` replaced by `after` in one file."""
-    scenarios: list[Scenario] = []
+    running = ExitStack()
 
     def start(
         file: str,
@@ -85,14 +97,10 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
             changes=changes,
             faults=faults,
         )
-        scenario = Scenario(chain)
-        scenarios.append(scenario)
-        scenario.start()
-        return scenario
+        return running.enter_context(started(chain))
 
-    yield start
-    for scenario in scenarios:
-        scenario.chain.kill()
+    with running:
+        yield start
 
 
 def test_a_receipt_for_what_was_not_committed_is_a_loss(
@@ -169,9 +177,9 @@ def test_a_request_that_is_no_read_is_heard(begin: Begin) -> None:
 def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
     scenario = begin(
         "agent/edgeagg_agent/outbox.py",
-        "            return record[1][_PREFIX.size :]\n",
+        "            return record[1]\n",
         "            import dataclasses, time\n"
-        "            batch = Batch.from_bytes(record[1][_PREFIX.size :])\n"
+        "            batch = Batch.from_bytes(record[1])\n"
         "            now_ms = time.time_ns() // 1_000_000\n"
         "            return dataclasses.replace(batch, cut_at_ms=now_ms).to_bytes()\n",
     )
@@ -249,13 +257,9 @@ def test_a_window_whose_interpolation_is_shifted_is_a_wrong_value(
     broken = copied(tmp_path / "broken", [*_PACKAGES])
     (installed,) = (broken / "python/edgeagg").glob("_core*.so")
     shutil.copyfile(shifted_core, installed)
-    scenario = Scenario(make_chain(tmp_path / "chain", wiring=wired_to(broken)))
-    try:
-        scenario.start()
+    with started(make_chain(tmp_path / "chain", wiring=wired_to(broken))) as scenario:
         scenario.wait_for_windows()
         verdict = scenario.finish()
-    finally:
-        scenario.chain.kill()
     assert verdict.wrong > 0, verdict
     assert all(" ms from " in note for note in verdict.notes), verdict
 
@@ -281,15 +285,13 @@ def test_a_disk_that_is_never_synced_is_a_loss(tmp_path: Path, no_sync: Wiring, 
     state = {"agent": tmp_path / "chain" / "agent", "receiver": tmp_path / "platform"}[of]
     store = f"sqlite:///{tmp_path}/platform/platform.db"
     (tmp_path / "platform").mkdir()
-    with PowerCutDisk(state).mounted() as disk:
-        scenario = Scenario(make_chain(tmp_path / "chain", store=store, wiring=no_sync))
-        try:
-            scenario.start()
-            power_cut(scenario, disk, of=of, times=1)
-            verdict = scenario.finish()
-            assert verdict.lost > 0, verdict
-        finally:
-            scenario.chain.kill()
+    with (
+        PowerCutDisk(state).mounted() as disk,
+        started(make_chain(tmp_path / "chain", store=store, wiring=no_sync)) as scenario,
+    ):
+        power_cut(scenario, disk, of=of, times=1)
+        verdict = scenario.finish()
+        assert verdict.lost > 0, verdict
 
 
 @pytest.mark.skipif(bool(NO_COMPILER), reason=NO_COMPILER)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hil_tests import report
+from hil_tests import report, stored
 from hil_tests.chain import Wiring
 from hil_tests.disks import (
     NO_COMPILER,
@@ -316,27 +316,86 @@ def test_a_platform_whose_disk_is_stuck_sends_no_receipt(
     assert receipted == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-def test_a_disk_that_is_full(tmp_path: Path, judge: Judge) -> None:
-    # many windows make large checkpoints: the next segment is wanted within half a minute
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+
+
+def many_windows() -> dict[str, str]:
+    """Return changes that make large checkpoints: a new segment is wanted every few seconds."""
     lengths = ", ".join(f'"{seconds}s"' for seconds in range(10, 721) if not 86_400 % seconds)
-    changes = {'lengths = ["10s", "1min", "15min"]': f"lengths = [{lengths}]"}
-    scenario = Scenario(make_chain(tmp_path / "chain", flush="1s", changes=changes))
+    return {'lengths = ["10s", "1min", "15min"]': f"lengths = [{lengths}]"}
+
+
+@ROOT_ONLY
+def test_a_disk_that_is_full(tmp_path: Path, judge: Judge) -> None:
+    scenario = Scenario(make_chain(tmp_path / "chain", flush="1s", changes=many_windows()))
     state = scenario.chain.directory / "agent"
-    with mounted(state, bytes_max=4 << 20):
+    with mounted(state, bytes_max=8 << 20):
         try:
             scenario.start()
+            agent = scenario.chain.pids()["agent"]
             filler = state / "filler"
             fill(filler)
-            seconds = scenario.until(
-                lambda: "agent" not in scenario.chain.pids(), "end of the agent", seconds=120
-            )
-            scenario.agent_is_down()
-            scenario.run(3)
+            scenario.run(60)
             filler.unlink()
-            judge("disk full", scenario, remark=f"the agent ended {seconds:.0f} s later")
+            scenario.until(lambda: not scenario.is_refused, "writing again")
+            scenario.run(5)
+            assert scenario.chain.pids()["agent"] == agent, "it went on without a restart"
+            dropped = scenario.dropped
+            verdict = judge("disk full for 60 s", scenario, remark=f"{dropped} batches let go")
         finally:
             scenario.chain.kill()
+    assert verdict.went_on, "polling does not care for a full disk"
+    assert dropped == 0, "the platform had all that was let go"
+
+
+@ROOT_ONLY
+def test_a_disk_that_is_full_while_the_platform_is_away(tmp_path: Path) -> None:
+    wiring = Wiring(segment_bytes=16 << 10)
+    scenario = Scenario(make_chain(tmp_path / "chain", flush="1s", wiring=wiring))
+    chain, state = scenario.chain, scenario.chain.directory / "agent"
+    with mounted(state, bytes_max=512 << 10):
+        try:
+            scenario.start()
+            agent = chain.pids()["agent"]
+            chain.receiver.kill()
+            fill(state / "filler")
+            scenario.until(lambda: scenario.dropped > 20, "batches let go", seconds=240)
+            (state / "filler").unlink()
+            chain.receiver.start()
+            scenario.until(lambda: scenario.waiting <= 1, "delivery", seconds=240)
+            assert chain.pids()["agent"] == agent, "it went on without a restart"
+            dropped = scenario.dropped
+            lost = stored.count_lost(chain.store)
+            print(f"{dropped} batches let go, {lost} declared lost to the platform")
+            assert lost == dropped > 0
+        finally:
+            chain.kill()
+
+
+@pytest.mark.skipif(bool(NO_POWER_CUT), reason=NO_POWER_CUT)
+def test_a_disk_that_fails_under_a_running_agent(tmp_path: Path, judge: Judge) -> None:
+    scenario = Scenario(make_chain(tmp_path / "chain"))
+    with PowerCutDisk(scenario.chain.directory / "agent").mounted() as disk:
+        try:
+            scenario.start()
+            scenario.run(6)
+            disk.cut()  # from now on every write is an input/output error
+            scenario.agent_is_down()  # for what it reads cannot be kept
+            asked = asked_in(scenario)
+            scenario.until(lambda: scenario.is_refused, "refusal in the status")
+            scenario.until(lambda: asked_in(scenario) > asked + 20, "sampling that goes on")
+            scenario.kill("agent")
+            disk.replug()
+            scenario.chain.revive()
+            judge("gateway's disk fails", scenario)
+        finally:
+            scenario.chain.kill()
+
+
+def asked_in(scenario: Scenario) -> int:
+    """Count the questions that the agent has asked on all buses."""
+    status = scenario.chain.status()
+    return 0 if status is None else sum(bus["transactions"] for bus in status["buses"])
 
 
 def test_a_state_directory_that_cannot_be_written(begin: Begin, judge: Judge) -> None:

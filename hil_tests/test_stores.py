@@ -174,6 +174,19 @@ async def test_a_batch_twice_changes_nothing(engine: Engine, store: Store) -> No
     assert await engine.dump() == before
 
 
+async def test_keyframes_are_kept_for_16_batches(store: Store) -> None:
+    first = data_of(2)
+    assert content.anchor_of(first.batch.codec, first.batch.payload) is None
+    await store.commit([catalogue_of(), first])
+    assert await store.keyframe(GATEWAY, EPOCH, 2) == first.batch.payload
+    assert await store.keyframe(OTHER_GATEWAY, EPOCH, 2) is None
+    # 18 is the last that may begin with 2; a gap in front of it holds the keyframe, too
+    await store.commit([lost(sequence) for sequence in (*range(3, 17), 18, 19, 20)])
+    assert await store.keyframe(GATEWAY, EPOCH, 2) == first.batch.payload
+    await store.commit([lost(17)])
+    assert await store.keyframe(GATEWAY, EPOCH, 2) is None
+
+
 async def test_a_batch_twice_in_one_commit_counts_once(store: Store) -> None:
     forked = data_of(2, voltage=1)
     deliveries = [catalogue_of(), data_of(2), data_of(2), forked]
@@ -208,6 +221,16 @@ async def test_a_loss_never_displaces_a_batch(engine: Engine, store: Store) -> N
     before = await engine.dump()
     assert await store.commit([lost(2)]) == [AGAIN]
     assert await engine.dump() == before
+
+
+async def test_a_batch_behind_its_declared_loss_changes_nothing_and_is_no_conflict(
+    engine: Engine, store: Store
+) -> None:
+    await store.commit([catalogue_of(), lost(2)])
+    before = await engine.dump()
+    assert await store.commit([data_of(2)]) == [AGAIN]
+    assert await store.commit([lost(3), data_of(3)]) == [NEW, AGAIN]
+    assert (await engine.dump())["readings"] == before["readings"]
 
 
 async def test_a_commit_that_fails_midway_leaves_nothing(engine: Engine, store: Store) -> None:

@@ -135,12 +135,14 @@ def test_a_cursor_that_moves_when_it_publishes_is_noticed(monkeypatch: pytest.Mo
 
 
 def test_rows_that_are_cut_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver = Recorder._deliver
+    messages = Recorder._messages
 
-    def twice(self: Recorder, parts: Sequence[_core.Cut], now_ms: int, snapshot: bytes) -> None:
-        deliver(self, [*parts, *parts[:1]], now_ms, snapshot)
+    def twice(
+        self: Recorder, first: int, parts: Sequence[_core.Cut], now_ms: int, keyframe: int
+    ) -> list[bytes]:
+        return messages(self, first, [*parts, *parts[:1]], now_ms, keyframe)
 
-    monkeypatch.setattr(Recorder, "_deliver", twice)
+    monkeypatch.setattr(Recorder, "_messages", twice)
     expect_violation("readings in the batches")
 
 

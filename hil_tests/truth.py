@@ -116,6 +116,16 @@ class Truth:
             )
         return self._known[key]
 
+    def counted(self, meter: str, point: Point | Item, t_ms: int) -> Fraction:
+        """Return what a totaliser would show if it did nothing wrong."""
+        if isinstance(point, Item):
+            return self.addressed[meter].counted(point.name, t_ms)
+        return self.modbus[meter].value(point, t_ms)
+
+    def step(self, meter: str, point: Point | Item) -> Fraction:
+        """Return by how much a register and its point may be off."""
+        return self._step(meter, point)
+
     def _patterns(self, meter: str) -> Sequence[Pattern]:
         known = self.addressed.get(meter)
         return self.modbus[meter].patterns if known is None else known.patterns

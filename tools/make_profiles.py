@@ -14,6 +14,7 @@ profile that exists is never touched, for people edit profiles. It decides, by r
   and an import, sum or net energy. In a verified profile each other point without such sources is
   marked draft.
 - Transformer ratios and powers of ten are registers to be read; no default is taken over.
+- A totaliser with as many rates (NAME_t1, NAME_t2 and so on) as any of its meter is their sum.
 - Where no source names a limit, a read takes at most 32 registers, or the longest span that was
   seen to be read in one request: too small costs milliseconds, too large a silent meter.
 
@@ -23,6 +24,7 @@ CJ/T 188 tables are not turned into profiles: the layout of a reply is not in th
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import sys
@@ -105,7 +107,8 @@ def profile_lines(table: Row, common: Row | None) -> list[str]:
     if "items" in table["map"]:
         used = _blocks(points)
         lines += _each("identity", map(_item_identity, filter(_is_identity, rows)))
-        return lines + _each("points", (_item(row, status, used) for row in points))
+        lines += _each("points", (_item(row, status, used) for row in points))
+        return lines + sums(_counting(points))
     start = _SUNSPEC_START if is_sunspec else 0
     lines += _limits(table.get("limits", {}))
     if is_sunspec:
@@ -122,7 +125,8 @@ def profile_lines(table: Row, common: Row | None) -> list[str]:
     used_scales = {name for row in points for name in row.get("scale_by", ())}
     lines += _each("ratios", (_ratio(row, start) for n, row in scales.items() if n in used_scales))
     every = table["map"]["registers"]
-    return lines + _each("points", (_point(row, every, scales, start, status) for row in points))
+    lines += _each("points", (_point(row, every, scales, start, status) for row in points))
+    return lines + sums(_counting(points))
 
 
 def choose(rows: Iterable[Row]) -> tuple[list[Row], dict[str, list[str]]]:
@@ -393,6 +397,30 @@ def _behaviour(row: Row, unit: str) -> list[str]:
 def _status(row: Row, status: str) -> list[str]:
     is_draft = status == "verified" and row["confidence"] != "agree"
     return ['status = "draft"'] if is_draft else []
+
+
+def _counting(points: Iterable[Row]) -> list[str]:
+    return [
+        row["quantity"] for row in points if 'kind = "totaliser"' in _behaviour(row, row["unit"])
+    ]
+
+
+def sums(names: Sequence[str]) -> list[str]:
+    """Return the lines of every total among these totalisers whose rates are all there too.
+
+    A total with fewer rates than another of the meter's is left out: some were not found.
+    """
+    rated = {}
+    for total in names:
+        rates = (f"{total}_t{number}" for number in itertools.count(1))
+        rated[total] = list(itertools.takewhile(names.__contains__, rates))
+    most = max(map(len, rated.values()), default=0)
+    lines = []
+    for total, rates in rated.items():
+        if len(rates) == most > 1:
+            lines += ["", "[[sums]]", f"total = {_text(total)}"]
+            lines.append(f"parts = [{', '.join(map(_text, rates))}]")
+    return lines
 
 
 def _each(key: str, entries: Iterable[tuple[str, Sequence[str]]]) -> list[str]:

@@ -22,7 +22,7 @@ from edgeagg_agent.clock import Clock
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
-from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -75,7 +75,10 @@ class Agent:
             Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock, desk)
             for to in site.destinations
         ]
+        self._recorder.reserve()
         self._memory = Memory(site.state_directory)
+        # once: a plan of a full bus takes longer than a status may
+        self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
         self._stopping = asyncio.Event()
         self.is_told_to_stop = False
 
@@ -123,7 +126,7 @@ class Agent:
                 for place in range(len(meter.groups)):
                     groups[group] = reader, place
                     group += 1
-            spare = 1 - budget(config.load()).share
+            spare = 1 - self._planned_shares[config.name]
             pollers.append(Poller(bus, groups, self._recorder, self._clock, spare=spare))
         return pollers
 
@@ -148,7 +151,8 @@ class Agent:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        points = OwnPoints(self._site.gateway, group, watches, self._recorder, self._clock)
+        state = StateWatch(lambda: (self._outbox.dropped_count, self._recorder.counters.not_kept))
+        points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))
@@ -192,9 +196,9 @@ class Agent:
         return wanted and not self.is_told_to_stop
 
     async def _flush(self) -> None:
-        await self._recorder.cut(self._clock.now_ms())
         delivered = min(uplink.sender.through for uplink in self._uplinks)
-        await asyncio.to_thread(self._outbox.trim, delivered)
+        await self._recorder.cut(self._clock.now_ms(), receipted=delivered)
+        await asyncio.to_thread(self._outbox.trim)
         for uplink in self._uplinks:
             uplink.wake()
 
@@ -215,6 +219,7 @@ class Agent:
             self._recorder,
             self._outbox,
             self._uplinks,
+            planned_shares=self._planned_shares,
             started_ms=self._started_ms,
             now_ms=self._clock.now_ms(),
         )

@@ -67,7 +67,8 @@ class MeterBudget:
     """What one meter takes: reads and bus time of one read of everything, share of the bus.
 
     A question without an answer takes `failed_us`, and is not asked more often than every
-    `asked_every_ms`.
+    `asked_every_ms`. `astray_ms` is the longest period of totalisers, up to a quarter hour, whose
+    slots cannot be read on both sides of every quarter hour, 0 when there is none.
     """
 
     name: str
@@ -76,6 +77,7 @@ class MeterBudget:
     scan_us: int
     failed_us: int
     asked_every_ms: int
+    astray_ms: int
     share: float
 
 
@@ -141,6 +143,7 @@ def budget(load: BusLoad) -> Budget:
                     timing, meter.turnaround_max_us, PROBE_REPLY_BYTES, LATENCY_US
                 ),
                 asked_every_ms=min([PROBE_EVERY_MS, *(group.period_ms for group in meter.groups)]),
+                astray_ms=_astray_ms(meter),
                 share=plan.utilisation(
                     (group.period_ms, us + extra_us)
                     for group, (_, _, us) in zip(meter.groups, scans, strict=True)
@@ -164,6 +167,17 @@ def budget(load: BusLoad) -> Budget:
         ),
         blocked=_blocked([(group.period_ms, us, name) for group, us, name in costs]),
         meters=tuple(meters),
+    )
+
+
+def _astray_ms(meter: MeterLoad) -> int:
+    return max(
+        (
+            group.period_ms
+            for group in meter.groups
+            if group.is_billed and boundary.bracketing_period_ms(group.period_ms) != group.period_ms
+        ),
+        default=0,
     )
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeagg.errors import ConfigError
+from edgeagg_agent.boundary import bracketing_period_ms
 from edgeagg_agent.budget import SHARE_MAX, Budget, BusLoad, budget
-from edgeagg_agent.ways import Way, outlook, ways_out
+from edgeagg_agent.ways import Way, duration, outlook, ways_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,13 @@ def _lines(load: BusLoad, bauds: Sequence[int]) -> list[str]:
             f"  totalisers are read within {found.boundary_ms / 1000:.1f} s "
             "of every quarter hour, before and behind it"
         )
+    lines += [
+        f"  {meter.name}: totalisers read every {duration(meter.astray_ms)} miss one side of "
+        "quarter hours; every "
+        f"{duration(bracketing_period_ms(meter.astray_ms))} they would have both"
+        for meter in found.meters
+        if meter.astray_ms
+    ]
     if found.is_feasible:
         return lines + [f"  with {_outcome(way)}" for way in outlook(load, bauds)]
     return lines + [f"  it would do with {_outcome(way)}" for way in ways_out(load, bauds)]
@@ -93,6 +101,7 @@ def _plain(load: BusLoad, bauds: Sequence[int]) -> dict[str, Any]:
                 "registers": meter.registers,
                 "scan_ms": round(meter.scan_us / 1000, 1),
                 "failed_ms": round(meter.failed_us / 1000, 1),
+                "astray_ms": meter.astray_ms,
                 "share": round(meter.share, 4),
             }
             for meter in found.meters

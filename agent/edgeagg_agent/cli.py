@@ -20,17 +20,19 @@ from edgeagg import __version__, keyfile
 from edgeagg.errors import ConfigError, EdgeaggError, LinkError, StoreError
 from edgeagg.model import Quality
 from edgeagg.seal import key_id, key_text
-from edgeagg_agent import app, identity, profile
+from edgeagg_agent import app, history_cli, identity, profile
 from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
-from edgeagg_agent.config import load_site
+from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
+from edgeagg_agent.decimals import decimal_text
 from edgeagg_agent.desk import Desk, site_that_runs
+from edgeagg_agent.guards import guard_lines
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.scan import Scan
-from edgeagg_agent.site import BusConfig, Site
+from edgeagg_agent.site import BusConfig, Meter, Site
 
 _EXAMPLES = """examples:
   edgeagg-agent check /etc/edgeagg/site.toml          is the file right, are the ports there, is there time enough?
@@ -40,6 +42,7 @@ _EXAMPLES = """examples:
   edgeagg-agent run /etc/edgeagg/site.toml            poll and deliver until stopped
   edgeagg-agent status /etc/edgeagg/site.toml         what the running agent is doing
   edgeagg-agent key /etc/edgeagg/site.toml            the key that the platform must know this gateway by
+  edgeagg-agent history /etc/edgeagg/site.toml        what was read in the last 24 hours, from its own disk
   edgeagg-agent profiles                              the meter models that are known
 """  # noqa: E501 - lines of a terminal
 
@@ -100,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
             )
         if name == "read":
             sub.add_argument("--meter", help="only this meter")
+    history_cli.add_parser(commands)
     sub = commands.add_parser("profiles", help="list the meter models that are known")
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.set_defaults(command=_profiles)
@@ -175,6 +179,8 @@ def _check(options: argparse.Namespace) -> int:
                 f"  {meter.name:<16} {meter.address!s:<10} {meter.profile.name:<20} {periods}"
                 f"{'' if meter.profile.status == 'verified' else '  (draft: compare with display)'}"
             )
+            for line in _guard_lines(meter):
+                print(f"    {line}")
     for line in budget_lines([bus.load() for bus in site.buses], BAUDS):
         print(line)
     buses = "1 bus" if len(site.buses) == 1 else f"{len(site.buses)} buses"
@@ -183,13 +189,21 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    site, _ = site_that_runs(options.site)
+    site, _ = site_that_runs(options.site, read_site)
     loads = [bus.load() for bus in site.buses]
     if options.json:
         print(json.dumps(budget_json(loads, BAUDS), indent=1))
     else:
         print("\n".join(budget_lines(loads, BAUDS)))
+        for meter in site.meters:
+            for line in _guard_lines(meter):
+                print(f"{meter.name}  {line}")
+    check_loads(site)  # behind the whole budget, so that whoever is refused sees what it is made of
     return 0
+
+
+def _guard_lines(meter: Meter) -> list[str]:
+    return guard_lines(point for group in meter.catalogued() for point in group.points)
 
 
 def _read(options: argparse.Namespace) -> int:
@@ -290,14 +304,6 @@ async def _scan_all(site: Site, only: str | None) -> list[tuple[MeterReader, tup
     return results
 
 
-def _value(mantissa: int, exponent: int) -> str:
-    """Return the exact decimal."""
-    if exponent >= 0:
-        return str(mantissa * 10**exponent)
-    digits = str(abs(mantissa)).rjust(1 - exponent, "0")
-    return f"{'-' if mantissa < 0 else ''}{digits[:exponent]}.{digits[exponent:]}"
-
-
 def _print_scans(reader: MeterReader, scans: Sequence[Scan]) -> None:
     meter = reader.meter
     took_ms = scans[0].skew_s * 1000
@@ -328,7 +334,7 @@ def _readings(scans: Sequence[Scan]) -> Iterator[tuple[str, str | None, str, str
     for scan in scans:
         values, qualities = scan.decode()
         for point, value, quality in zip(scan.group.points, values, qualities, strict=True):
-            shown = None if value is None else _value(value, point.exponent)
+            shown = decimal_text(value, point.exponent)
             yield point.name, shown, point.unit, Quality(quality).name.lower()
 
 
@@ -347,6 +353,7 @@ def _checked(bus: BusConfig) -> dict[str, Any]:
                     {"period_ms": group.period_ms, "points": len(group.points)}
                     for group in meter.groups
                 ],
+                "guards": _guard_lines(meter),
             }
             for meter in bus.meters
         ],
@@ -365,6 +372,12 @@ def _print_status(values: dict[str, Any], now_ms: int) -> None:
         f"  slots: {slots['values']} values, {slots['reasons']} reasons, {slots['missed']} missed;"
         f" {values['windows']} windows; {values['batches']['cut']} batches"
     )
+    disk = values["disk"]
+    if disk["refuses"] or disk["not_kept"] or values["batches"]["dropped"]:
+        print(
+            f"  disk: {'REFUSES to be written' if disk['refuses'] else 'takes writes again'};"
+            f" {disk['not_kept']} readings not kept, {values['batches']['dropped']} batches let go"
+        )
     for to in values["destinations"]:
         state = "connected" if to["connected"] else "not connected"
         print(f"  {to['name']}: {state}, {to['receipted']} receipted, {to['waiting']} waiting")

@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 from edgeagg import tls
 from edgeagg.batch import check_gateway
 from edgeagg.errors import ConfigError, FormatError, LinkError
-from edgeagg.seal import parse_key
+from edgeagg.localtime import offsets
+from edgeagg.model import LocalTime
+from edgeagg.seal import MESSAGE_BYTES_MAX, parse_key
 from edgeagg.tomltable import Table, hint
 from edgeagg_agent import metrics
 from edgeagg_agent.budget_report import check_load
@@ -37,6 +39,9 @@ from edgeagg_agent.site import BusConfig, Destination, Meter, Site
 _SIZE = re.compile(r"(\d+)\s*(MB|GB)")
 _SIZE_BYTES = {"MB": 1 << 20, "GB": 1 << 30}
 _TURNAROUND_MS = 25
+_ENVELOPE_BYTES = 1024  # of a message around its payload: more than any seal and name need
+# fixed, so that the same file gives the same catalogue in every year
+_FROM_YEAR, _TO_YEAR = 2020, 2060
 _BUS_KEYS = "name port tcp rtu_tcp mode baud format turnaround_ms meter"
 _LINKS = ("port", "tcp", "rtu_tcp")
 _PORTS = {"tcp": 502, "rtu_tcp": 4001}  # Modbus TCP's; of serial servers the commonest
@@ -46,6 +51,22 @@ def load_site(file: Path, text: str | None = None) -> Site:
     """Read and check a site file, or a `text` that is to stand in its place.
 
     Raises ConfigError naming the file, the key, what was found and what is allowed.
+    """
+    site = read_site(file, text)
+    check_loads(site)
+    return site
+
+
+def check_loads(site: Site) -> None:
+    """Raise ConfigError when the meters of a bus ask for more than it has time for."""
+    for bus in site.buses:
+        check_load(site.file, bus.load(), BAUDS)
+
+
+def read_site(file: Path, text: str | None = None) -> Site:
+    """Read a site file, or a `text` in its place; check all but the time on its buses.
+
+    Raises ConfigError as `load_site` does. For whoever shows the time before judging it.
     """
     try:
         if text is None:
@@ -73,10 +94,8 @@ def load_site(file: Path, text: str | None = None) -> Site:
     _refuse_gateway(file, meters)
     _check_ports(file, buses)
     _check_tree(file, meters)
-    for bus in buses:
-        check_load(file, bus.load(), BAUDS)
     status = top.table("status", "file metrics", {})
-    return Site(
+    found = Site(
         file=file,
         gateway=_gateway(site),
         name=read_plain(site, "name"),
@@ -91,10 +110,13 @@ def load_site(file: Path, text: str | None = None) -> Site:
         flush_ms=read_duration(top.table("batch", "flush", {}), "flush", "60s"),
         destinations=destinations,
         buses=buses,
+        local_time=_local_time(site),
     )
+    _check_catalogue(file, found)
+    return found
 
 
-_SITE_KEYS = "gateway name profiles key_file remote_configuration remote_trial"
+_SITE_KEYS = "gateway name profiles key_file time_zone remote_configuration remote_trial"
 _DESTINATION_KEYS = (
     "name broker username password_file ca_file cert_file cert_key_file platform_keys"
 )
@@ -113,6 +135,29 @@ def _takes_commands(table: Table, destinations: Sequence[Destination]) -> bool:
         rule = "platform_keys of the destination that may push, so that it can be told from others"
         raise table.error("remote_configuration", "nobody's key is known", rule)
     return wanted
+
+
+def _local_time(table: Table) -> LocalTime:
+    zone = table.text("time_zone", (), "Asia/Shanghai")
+    try:
+        changes = offsets(zone, from_year=_FROM_YEAR, to_year=_TO_YEAR)
+    except ValueError as error:
+        allowed = "a time zone such as Asia/Shanghai, and the package tzdata"
+        raise table.error("time_zone", str(error), allowed) from None
+    return LocalTime(zone, tuple(changes))
+
+
+def _check_catalogue(file: Path, site: Site) -> None:
+    size = len(site.catalogue().to_bytes())
+    if size > MESSAGE_BYTES_MAX - _ENVELOPE_BYTES:
+        points = sum(len(group.points) for group in site.catalogue().groups)
+        raise ConfigError(
+            file,
+            "bus.meter.points",
+            f"{points} points make a catalogue of {size} bytes",
+            f"at most {MESSAGE_BYTES_MAX - _ENVELOPE_BYTES} bytes: fewer points per meter,"
+            " or a second gateway",
+        )
 
 
 def _bus(file: Path, table: Table, folders: Sequence[Path]) -> BusConfig:

@@ -17,11 +17,13 @@ from edgeagg_agent.config_values import (
     read_period,
     read_plain,
 )
+from edgeagg_agent.config_wishes import read_wishes
 from edgeagg_agent.profile import ItemPoint, Point, Poll, Profile, load
 from edgeagg_agent.site import BusConfig, Meter, PointGroup
 
 METER_KEYS = (
     "name unit address type edition baud format profile period periods tier parent sub_item points"
+    " power_max flow_max statistics demand"
 )
 _DIGITS = {"dlt645-2007": 12, "dlt645-1997": 12, "cjt188": 14}
 _TYPE_DEFAULT = {"water": 0x10, "heat": 0x20, "gas": 0x30}  # CJ/T 188-2004, table 2
@@ -58,6 +60,7 @@ def read_meter(table: Table, folders: Sequence[Path], bus: BusConfig) -> Meter:
         parent=table.text("parent") if table.has("parent") else "",
         sub_item=read_plain(table, "sub_item") if table.has("sub_item") else "",
         groups=groups,
+        wishes=read_wishes(table, points, periods_ms),
     )
 
 

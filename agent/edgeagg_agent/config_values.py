@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from edgeagg._core import MONTH_MS
 from edgeagg.tomltable import Table
 from edgeagg_agent.bus.timing import ASCII_CHAR_BITS, CHAR_BITS
 
@@ -57,21 +58,25 @@ def read_period(table: Table, key: str, default: str) -> int:
 
 
 def read_length(table: Table, text: str) -> int:
-    """Return the length of a window, in milliseconds."""
-    length_ms = _parse(text)
+    """Return the length of a window, in milliseconds; that of months stands for all of them."""
+    if text == "month":
+        return MONTH_MS
+    length_ms = parse_duration_ms(text)
     if length_ms is None or not 1000 <= length_ms <= _DAY_MS or _DAY_MS % length_ms:
-        raise table.error("lengths", repr(text), "1s to 24h, a whole number of times a day")
+        allowed = "1s to 24h, a whole number of times a day, or month"
+        raise table.error("lengths", repr(text), allowed)
     return length_ms
 
 
 def read_duration(table: Table, key: str, default: str) -> int:
     """Read a duration in milliseconds, more than 0."""
-    duration_ms = _parse(table.text(key, (), default))
+    duration_ms = parse_duration_ms(table.text(key, (), default))
     if not duration_ms:
         raise table.error(key, repr(table.text(key)), "a duration such as 500ms, 10s, 15min, 1h")
     return duration_ms
 
 
-def _parse(text: str) -> int | None:
+def parse_duration_ms(text: str) -> int | None:
+    """Return a duration such as 15min in milliseconds; None when it is none."""
     found = _DURATION.fullmatch(text)
     return int(found[1]) * _DURATION_MS[found[2]] if found else None

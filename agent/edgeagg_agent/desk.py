@@ -29,15 +29,17 @@ _log = logging.getLogger(__name__)
 _NOTE_EVERY_MS = 15_000
 
 
-def site_that_runs(file: Path) -> tuple[Site, int]:
+def site_that_runs(
+    file: Path, read: Callable[[Path, str | None], Site] = load_site
+) -> tuple[Site, int]:
     """Return what the agent runs, and the number of the command that pushed it; 0: the file."""
-    installed = load_site(file)
+    installed = read(file, None)
     if not installed.takes_commands:
         return installed, 0
     shelf = Shelf(installed.state_directory)
     standing = shelf.standing()
     text = _text(installed, shelf, standing)
-    return (installed, 0) if text is None else (load_site(file, text), standing.runs)
+    return (installed, 0) if text is None else (read(file, text), standing.runs)
 
 
 class Desk:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeagg_agent.budget import budget
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
@@ -27,10 +26,14 @@ def status(
     outbox: Outbox,
     uplinks: Sequence[Uplink],
     *,
+    planned_shares: Mapping[str, float],
     started_ms: int,
     now_ms: int,
 ) -> dict[str, Any]:
-    """Return the whole state as plain JSON values."""
+    """Return the whole state as plain JSON values.
+
+    `planned_shares` says by name which share of a bus its plan takes.
+    """
     counters = recorder.counters
     slots = counters.values + counters.reasons + counters.missed
     return {
@@ -40,7 +43,7 @@ def status(
         "uptime_s": (now_ms - started_ms) // 1000,
         "epoch": outbox.epoch,
         "buses": [
-            _bus(config, poller, now_ms - started_ms)
+            _bus(config, poller, planned_shares[config.name], now_ms - started_ms)
             for config, poller in zip(site.buses, pollers, strict=True)
         ],
         "slots": {
@@ -56,6 +59,12 @@ def status(
             "head": outbox.head,
             "kept_bytes": outbox.bytes_count,
             "dropped": outbox.dropped_count,
+        },
+        "disk": {
+            "refuses": recorder.is_refused,
+            "refusals": counters.refusals,
+            "waiting_bytes": recorder.waiting_bytes,
+            "not_kept": counters.not_kept,
         },
         "repairs": {
             "torn_bytes": outbox.repairs[0],
@@ -75,12 +84,12 @@ def status(
     }
 
 
-def _bus(config: BusConfig, poller: Poller, uptime_ms: int) -> dict[str, Any]:
+def _bus(config: BusConfig, poller: Poller, planned_share: float, uptime_ms: int) -> dict[str, Any]:
     stats = poller.bus.stats
     return {
         "name": config.name,
         "where": config.where,
-        "planned_share": round(budget(config.load()).share, 3),
+        "planned_share": round(planned_share, 3),
         "busy_share": round(stats.busy_s * 1000 / uptime_ms, 3) if uptime_ms > 0 else 0.0,
         "transactions": stats.transactions,
         "no_reply": stats.no_reply,

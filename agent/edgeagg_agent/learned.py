@@ -34,14 +34,6 @@ TRIAL_EVERY_MS = 600_000
 OPEN_MAX = 3  # trials of one read that proved nothing, before it counts as refused
 
 
-@dataclass(frozen=True, slots=True)
-class Turnaround:
-    """How long a meter takes to begin its answer, in microseconds."""
-
-    planned_us: int
-    spread_us: int
-
-
 class TurnaroundMeter:
     """Keeps the last turnarounds of a meter, and what to plan with.
 
@@ -49,17 +41,17 @@ class TurnaroundMeter:
     in a hundred does not spoil it, and only when that has moved by a fifth, so that plans rest.
     """
 
-    def __init__(self, samples_us: Iterable[int] = (), planned_us: int | None = None) -> None:
-        """Begin with what was kept, newest last."""
-        self._samples_us: deque[int] = deque(samples_us, maxlen=SAMPLES_MAX)
-        self._planned_us = planned_us
+    def __init__(self) -> None:
+        """Begin with nothing measured."""
+        self._samples_us: deque[int] = deque(maxlen=SAMPLES_MAX)
+        self._planned_us: int | None = None
 
     def add(self, turnaround_us: int) -> None:
         """Take in one measured turnaround; less than nothing counts as nothing."""
         self._samples_us.append(max(0, turnaround_us))
         if len(self._samples_us) < SAMPLES_MIN:
             return
-        found_us = self._quantile(9)
+        found_us = sorted(self._samples_us)[-(-len(self._samples_us) * 9 // 10) - 1]
         before_us = self._planned_us
         if before_us is None or abs(found_us - before_us) * 5 > max(before_us, 5_000):
             self._planned_us = found_us
@@ -68,20 +60,6 @@ class TurnaroundMeter:
     def planned_us(self) -> int | None:
         """What to plan with, None before there is enough to go by."""
         return self._planned_us
-
-    def known(self) -> Turnaround | None:
-        """Return what to plan with, None before there is enough to go by."""
-        if self._planned_us is None or len(self._samples_us) < SAMPLES_MIN:
-            return None
-        return Turnaround(self._planned_us, self._quantile(9) - self._quantile(1))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what is to be kept."""
-        return {"samples_us": list(self._samples_us), "planned_us": self._planned_us}
-
-    def _quantile(self, tenths: int) -> int:
-        ordered = sorted(self._samples_us)
-        return ordered[max(0, -(-len(ordered) * tenths // 10) - 1)]
 
 
 def turnaround_us(took_s: float, timing: Timing, *, request_bytes: int, reply_bytes: int) -> int:
@@ -118,6 +96,7 @@ class Learned:
 
     `answered_max` and `too_long` bound the longest read from both sides, 0 while unknown. `trials`
     counts those made since anything was learned, `open_trials` those of the same read in vain.
+    `serial` is the number that the meter calls itself, "" while unknown.
     """
 
     profile: str
@@ -127,6 +106,7 @@ class Learned:
     trials: int = 0
     open_trials: int = 0
     next_trial_ms: int | None = None
+    serial: str = ""
 
     @staticmethod
     def from_json(kept: Mapping[str, Any], profile: str) -> Learned:
@@ -143,9 +123,10 @@ class Learned:
                 int(kept["registers_max"]),
             )
             numbers = {name: int(kept[name]) for name in ("answered_max", "too_long", "trials")}
+            serial = str(kept.get("serial", ""))
         except (KeyError, TypeError, ValueError, OverflowError):
             return Learned(profile)
-        return Learned(profile, known, **numbers)
+        return Learned(profile, known, **numbers, serial=serial)
 
     def to_json(self) -> dict[str, Any]:
         """Return what is to be kept; the times of trials are not, a start waits anew."""
@@ -157,6 +138,7 @@ class Learned:
             "answered_max": self.answered_max,
             "too_long": self.too_long,
             "trials": self.trials,
+            "serial": self.serial,
         }
 
     def answered(self, block: Block) -> Learned:

@@ -6,7 +6,7 @@ crowded line or a failing meter without another channel; the text is for whoever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from edgeagg.model import Group, Kind, MeterInfo, PointInfo
@@ -50,6 +50,11 @@ BUS_METRICS = (
     _count("retries", "scans repeated after a failure"),
     _count("overrun_slots", "slots the line had no time for"),
     _count("reopened", "openings of the port after the first"),
+)
+STATE = "state"
+STATE_METRICS = (
+    _count("dropped_batches", "batches let go before every destination had them"),
+    _count("not_kept_slots", "readings that neither the disk nor the memory had room for"),
 )
 METER_METRICS = (Metric("completeness", "%", -1, Kind.GAUGE, "readings with a value, last minute"),)
 
@@ -116,6 +121,20 @@ class BusWatch:
         return self.last
 
 
+class StateWatch:
+    """Samples what the state directory cost, once a period."""
+
+    def __init__(self, counts: Callable[[], tuple[int, int]]) -> None:
+        """Ask `counts` for one value per metric."""
+        self.last: tuple[int, ...] = (0,) * len(STATE_METRICS)
+        self._counts = counts
+
+    def sample(self) -> tuple[int, ...]:
+        """Return one mantissa per point."""
+        self.last = self._counts()
+        return self.last
+
+
 def _completeness(tally: MeterTally | None) -> int:
     if tally is None or not tally.slots:
         return 1000  # nothing was due, so nothing is missing
@@ -138,13 +157,18 @@ def gateway_meter() -> MeterInfo:
 
 def gateway_group(buses: Sequence[tuple[str, Sequence[str]]]) -> Group:
     """Return the group of the gateway's own points; `buses` are names with their meters' names."""
-    points = (point for bus, meters in buses for point in points_of(bus, meters))
+    points = [point for bus, meters in buses for point in points_of(bus, meters)]
+    points += [metric.point(STATE) for metric in STATE_METRICS]
     return Group(METER, PERIOD_MS, tuple(points))
 
 
-def prometheus(gateway: str, watches: Sequence[BusWatch]) -> str:
+def prometheus(gateway: str, watches: Sequence[BusWatch], state: StateWatch) -> str:
     """Return the last samples in Prometheus's text format 0.0.4."""
     lines: list[str] = []
+    for metric, value in zip(STATE_METRICS, state.last, strict=True):
+        name = f"edgeagg_{STATE}_{metric.name}_{_SUFFIX[metric.unit]}"
+        lines += _head(name, metric)
+        lines.append(f'{name}{{gateway="{gateway}"}} {_decimal(value, metric.exponent)}')
     for place, metric in enumerate(BUS_METRICS):
         name = f"edgeagg_bus_{metric.name}_{_SUFFIX[metric.unit]}"
         lines += _head(name, metric)

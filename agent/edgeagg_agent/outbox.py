@@ -7,24 +7,32 @@ opens a new epoch.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from edgeagg._core import Journal
+from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, anchor_of
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.errors import StoreError
 from edgeagg.seal import Signer
+from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.epochs import BATCHES, FormerEpochs, epochs
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
-_PREFIX = struct.Struct("<Q")  # the cut that the batch is a part of
 _SLOT = struct.Struct("<QQ")  # generation, through
 _SLOT_BYTES = 64
+_SPARE_SEGMENTS = 1
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_ROOM_TRIES = 4
+_READ_TRIES = 10
 
 
 class Outbox:
@@ -41,13 +49,18 @@ class Outbox:
         self._directory = directory
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
-        self.epoch = _epoch(directory, now_ms)
-        self._journal = Journal(directory / f"batches-{self.epoch}", _SEGMENT_BYTES)
+        self.epoch = max(epochs(directory), default=now_ms)
+        self._journal = Journal(directory / f"{BATCHES}{self.epoch}", _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
+        self._catalogues = Catalogues(directory)
+        self._former = FormerEpochs(directory, self.epoch)
+        self._cursors: list[Cursor] = []
+        self._unreadable: Counter[int] = Counter()
         # a platform has these sequences: a tail the journal lost must not bring them back
         delivered = [Cursor(path).through for path in directory.glob(f"cursor-*-{self.epoch}")]
-        self._journal.skip_to(max(delivered, default=0) + 1)
+        self.skip_to(max(delivered, default=0) + 1)
         self.dropped_count = 0
+        """Batches that were let go before every destination had them."""
 
     def close(self) -> None:
         """Let another process have the directory."""
@@ -60,64 +73,141 @@ class Outbox:
 
     @property
     def bytes_count(self) -> int:
-        """Bytes on the disk."""
-        return self._journal.bytes
+        """Bytes on the disk, those of former epochs with them, spare segments left out."""
+        return self._journal.bytes + self._former.bytes_count
 
-    def append(self, cut: int, batches: Iterable[bytes]) -> None:
-        """Keep the parts of a cut; returns when the disk has them. Blocks.
+    def reserve(self) -> None:
+        """Keep room for what must be written on a full disk; OSError when there is none yet."""
+        self._journal.reserve(_SPARE_SEGMENTS)
 
-        The batches must carry the sequences from `head` + 1 on.
+    def skip_to(self, sequence: int) -> None:
+        """Give up sequences so that the next batch gets at least this one."""
+        self._journal.skip_to(sequence)
+
+    def append(self, batches: Iterable[bytes]) -> None:
+        """Keep batches; returns when the disk has them. Blocks.
+
+        The batches must carry the sequences from `head` + 1 on. On OSError some may be kept, which
+        `head` tells, and one more may be written by the next call.
         """
+        self.commit()
         for batch in batches:
-            self._journal.append(_RECORD_BATCH, _PREFIX.pack(cut) + batch)
+            self._stage(batch)
             # one by one: of a larger write a power cut may leave the later parts and not the first
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what a refusing disk has left to write. Blocks."""
+        try:
+            self._journal.commit()
+        except OSError as error:
+            if not self.make_room(error, self._directory / f"{BATCHES}{self.epoch}"):
+                raise
             self._journal.commit()
 
     def read(self, sequence: int, gateway: str) -> bytes:
-        """Return the message of a sequence up to `head`. Blocks.
+        """Return the message of a sequence up to `head`. Blocks; OSError when the disk fails.
 
         What is no longer kept, or can no longer be read, becomes a batch that says so.
         """
-        record = self._journal.read(sequence)
+        try:
+            record = self._journal.read(sequence)
+        except OSError:
+            # a disk that fails may come back; a block of it that is bad for good must end some day
+            self._unreadable[sequence] += 1
+            if self._unreadable[sequence] < _READ_TRIES:
+                raise
+            record = None
+        self._unreadable.pop(sequence, None)
         if record is not None:
-            return record[1][_PREFIX.size :]
+            return record[1]
+        if (announcement := self._catalogues.message(self.epoch, sequence)) is not None:
+            return announcement
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes(self.signer)
 
-    def parts_of(self, cut: int, cut_at_ms: int) -> int:
-        """Count the batches at the end of the journal that are parts of this cut."""
-        parts = 0
-        for sequence in range(self.head, 0, -1):
+    def keyframe(self, receipted: int) -> int:
+        """Return the newest sequence that the next batch may begin with; 0 when there is none.
+
+        `receipted` is the last sequence that every destination has. Blocks.
+        """
+        oldest = self.head + 1 - KEYFRAME_BACK_MAX
+        for sequence in range(min(receipted, self.head), max(oldest, 1) - 1, -1):
+            if self.keyframe_payload(sequence) is not None:
+                return sequence
+        return 0
+
+    def keyframe_payload(self, sequence: int) -> bytes | None:
+        """Return the payload of a batch that others may begin with, None of any other. Blocks."""
+        record = None
+        with contextlib.suppress(OSError):
             record = self._journal.read(sequence)
-            if record is None or _PREFIX.unpack_from(record[1])[0] != cut:
-                break
-            if Batch.from_bytes(record[1][_PREFIX.size :]).cut_at_ms != cut_at_ms:
-                break
-            parts += 1
-        return parts
+        if record is None:
+            return None
+        batch = Batch.from_bytes(record[1])
+        if batch.kind is not BatchKind.DATA or batch.codec != CODEC_CM:
+            return None
+        return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
 
     def announces(self, public: bytes) -> bool:
         """Tell whether the last batch names this key as the gateway's next."""
         record = self._journal.read(self.head) if self.head else None
         if record is None:
             return False
-        batch = Batch.from_bytes(record[1][_PREFIX.size :])
+        batch = Batch.from_bytes(record[1])
         return batch.kind is BatchKind.KEY and batch.payload.startswith(public)
 
-    def trim(self, delivered: int) -> None:
-        """Keep to the size limit: delivered batches go first, then the oldest.
+    def trim(self) -> None:
+        """Keep to the size limit: former epochs go first, then delivered batches, then the oldest.
 
-        `delivered` is the last sequence that every destination has. Blocks.
+        Blocks. What cannot be removed now is removed by a later call.
         """
-        while self._journal.bytes > self._bytes_max:
-            first = self._journal.first
-            if not self._journal.free_oldest():
-                return
-            self.dropped_count += max(0, self._journal.first - max(delivered + 1, first))
+        with contextlib.suppress(OSError):
+            while self.bytes_count > self._bytes_max:
+                if not self._former.free_oldest() and not self._free_oldest(None):
+                    return
+
+    def make_room(self, error: OSError, folder: Path) -> bool:
+        """Let go of the oldest segment for the journal in `folder`, if room is what was missing.
+
+        Its blocks become a spare segment there: whoever else fills the disk does not get them.
+        Return whether trying again is worth it. Blocks.
+        """
+        if error.errno not in _NO_ROOM:
+            return False
+        with contextlib.suppress(OSError):
+            return self._former.free_oldest() or self._free_oldest(folder)
+        return False
 
     def cursor(self, destination: str) -> Cursor:
-        """Return the cursor of a destination."""
-        return Cursor(self._directory / f"cursor-{destination}-{self.epoch}")
+        """Return the cursor of a destination; what it does not have is not delivered."""
+        cursor = Cursor(self._directory / f"cursor-{destination}-{self.epoch}")
+        cursor.prepare()
+        self._cursors.append(cursor)
+        return cursor
+
+    def _free_oldest(self, give_to: Path | None) -> bool:
+        first = self._journal.first
+        if not self._journal.free_oldest(give_to=give_to):
+            return False
+        delivered = min((cursor.through for cursor in self._cursors), default=0)
+        self.dropped_count += sum(
+            self._catalogues.message(self.epoch, sequence) is None
+            for sequence in range(max(delivered + 1, first), self._journal.first)
+        )
+        return True
+
+    def _stage(self, record: bytes) -> None:
+        folder = self._directory / f"{BATCHES}{self.epoch}"
+        for _ in range(_ROOM_TRIES):
+            try:
+                self._journal.append(_RECORD_BATCH, record)
+            except OSError as error:
+                if not self.make_room(error, folder):
+                    raise
+            else:
+                return
+        self._journal.append(_RECORD_BATCH, record)
 
 
 class Cursor:
@@ -136,13 +226,24 @@ class Cursor:
         """Move, and remember."""
         if through == self.through:
             return
-        self._generation += 1
         self.through = through
-        body = _SLOT.pack(self._generation, through)
+        body = _SLOT.pack(self._generation + 1, through)
         slot = (body + zlib.crc32(body).to_bytes(4, "little")).ljust(_SLOT_BYTES, b"\0")
+        # a disk that refuses leaves an old cursor; the good slot is not touched until it gives in
+        with contextlib.suppress(OSError):
+            self._write(slot, (self._generation + 1) % 2 * _SLOT_BYTES)
+            self._generation += 1
+
+    def prepare(self) -> None:
+        """Take the room for both slots now, while there may be some."""
+        if not self._path.exists():
+            with contextlib.suppress(OSError):
+                self._write(bytes(2 * _SLOT_BYTES), 0)
+
+    def _write(self, slot: bytes, at: int) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.pwrite(descriptor, slot, self._generation % 2 * _SLOT_BYTES)
+            os.pwrite(descriptor, slot, at)
         finally:
             os.close(descriptor)
 
@@ -172,9 +273,3 @@ def _lock(directory: Path) -> IO[bytes]:
         file.close()
         raise StoreError(f"{directory} is in use: another agent runs on it") from None
     return file
-
-
-def _epoch(directory: Path, now_ms: int) -> int:
-    """Return the newest epoch kept, or open a new one, named after the time it begins."""
-    found = [int(path.name.removeprefix("batches-")) for path in directory.glob("batches-*")]
-    return max(found, default=now_ms)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from edgeagg.model import Quality
 from edgeagg_agent import books, metrics
 from edgeagg_agent.clock import Clock
-from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.schedule import Schedule, Slot, Wait
 
@@ -26,11 +26,13 @@ class OwnPoints:
         gateway: str,
         group: int,
         watches: Sequence[BusWatch],
+        state: StateWatch,
         recorder: Recorder,
         clock: Clock,
     ) -> None:
         """Record as `group` of the catalogue."""
-        self._gateway, self._group, self._watches = gateway, group, watches
+        self._gateway, self._group = gateway, group
+        self._watches, self._state = watches, state
         self._recorder, self._clock = recorder, clock
 
     async def run(self) -> None:
@@ -57,6 +59,7 @@ class OwnPoints:
         )
         now_s = self._clock.monotonic_s()
         values = [value for watch in self._watches for value in watch.sample(now_s)]
+        values += self._state.sample()
         self._recorder.row(
             slot.group,
             due_ms=slot.due_ms,
@@ -79,7 +82,7 @@ class OwnPoints:
         try:
             async with asyncio.timeout(5):
                 await reader.readuntil(b"\r\n\r\n")
-                body = metrics.prometheus(self._gateway, self._watches).encode()
+                body = metrics.prometheus(self._gateway, self._watches, self._state).encode()
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n"
                     b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body

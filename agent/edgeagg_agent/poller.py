@@ -116,9 +116,20 @@ class Poller:
             self.tally.retries += 1
             self._failed[ask.slots[0].group] = scans[0]
             return
+        if any(isinstance(reply, bytes) for scan in scans for reply in scan.replies):
+            await self._notice_replaced(reader)
         for slot, scan in zip(ask.slots, scans, strict=True):
             self._failed.pop(slot.group, None)
             self._record(slot, scan)
+
+    async def _notice_replaced(self, reader: MeterReader) -> None:
+        """Have the registers of another meter counted from where they stand."""
+        if await reader.find_replaced():
+            for group, (other, _) in self._groups.items():
+                if other is reader:
+                    self._recorder.replaced(group)
+            name, serial = reader.meter.name, reader.learned.serial
+            _log.warning("meter %s: another meter hangs there, serial number %s", name, serial)
 
     def _declare_missed(self, slot: Slot) -> None:
         reader, place = self._groups[slot.group]

@@ -7,12 +7,12 @@ can do, and it does not know when a reading is due: the poller does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from edgeagg.errors import FrameError, LinkError, ProtocolError, RefusedError
 from edgeagg.model import Kind, Quality
-from edgeagg_agent import plan
+from edgeagg_agent import plan, serials
 from edgeagg_agent.asking import (
     Asker,
     ItemDecoder,
@@ -52,6 +52,8 @@ class MeterState:
     """The worst reading of each group's last scan, by the group's place."""
     is_found: bool = False  # SunSpec's discovery has been through
     refused_blocks: set[str] = field(default_factory=set)  # of items; they are read one by one
+    serial_asked_ms: int | None = None
+    has_no_serial: bool = False  # it refuses to tell
 
     @property
     def last_quality(self) -> Quality:
@@ -196,6 +198,33 @@ class MeterReader:
         except (LinkError, ProtocolError) as error:
             self._reason(error)
         return self.wasted_us
+
+    async def find_replaced(self) -> bool:
+        """Ask for the serial number when it is time; return whether another meter hangs there."""
+        state, now_ms = self.state, self._clock.now_ms()
+        wanted = serials.serial_read(self._profile)
+        was_silent = state.last_quality is Quality.NO_REPLY
+        is_due = serials.is_due(state.serial_asked_ms, now_ms, was_silent=was_silent)
+        if wanted is None or state.has_no_serial or not is_due:
+            return False
+        state.serial_asked_ms = now_ms
+        before = self.learned.serial
+        try:
+            found = await self._serial(wanted)
+            if before and found != before and found != await self._serial(wanted):
+                return False  # a meter that wakes up may say anything, but not the same twice
+        except RefusedError:
+            state.has_no_serial = True
+            return False
+        except (LinkError, ProtocolError):
+            return False
+        if not found or found == before:
+            return False
+        self.learned = replace(self.learned, serial=found)
+        return bool(before)
+
+    async def _serial(self, wanted: Read) -> str:
+        return serials.serial_text(self._profile, (await self._exchange(wanted)).payload)
 
     async def learn(self) -> bool:
         """Try a longer read when it is time for one; return whether there was one.

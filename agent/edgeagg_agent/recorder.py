@@ -2,48 +2,64 @@
 
 Readings are journaled in group commits. A cut is a record of the journal too, so replaying the
 journal after a restart cuts the same batches again, bit for bit; those the outbox already has are
-not kept twice. A checkpoint behind each cut frees the journal before it.
+not kept twice. A checkpoint frees the journal before it; one is made behind a cut once as many
+bytes were journaled as it has itself, so that checkpoints at most double what is written.
+
+A disk that refuses stops nothing: rows wait in memory, and when there are too many of them the
+slots that follow are owed, to be declared as not kept once the disk takes writes again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
+import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import Aggregator, Cut, Journal, ScanPlan, decode
-from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
-from edgeagg.model import Catalogue, Kind, Quality
+from edgeagg._core import Cut, Journal, ScanPlan, decode
+from edgeagg.model import Catalogue, Quality
 from edgeagg.seal import Signer
+from edgeagg_agent.batching import Batcher, Counters
+from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.epochs import READINGS
+from edgeagg_agent.judging import make_aggregator
 from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.owed import Owed
+from edgeagg_agent.rowlog import CHECKPOINT, CUT, ROW, RowLog
+
+_log = logging.getLogger(__name__)
 
 _SEGMENT_BYTES = 1 << 20
-_ROW, _CUT, _CHECKPOINT = 1, 2, 3
-_CUT_AT = struct.Struct("<Q")
-_CHECKPOINT_HEAD = struct.Struct("<Q16s")  # the cut it stands behind, the catalogue's hash
+_CUT_HEAD = struct.Struct("<QQQ")  # its time, its first sequence, the keyframe it may refer to
+_CHECKPOINT_HEAD = struct.Struct("<QQ16s")  # the cut it stands behind, its head, the catalogue
+
+WAITING_BYTES_MAX = 2 << 20
+"""Of journal records that wait for a disk: two hours of 128 meters with 30 points a minute."""
+PENDING_CELLS_MAX = 1 << 20
+"""Of readings that wait to be cut while the disk refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
     cut: int
+    head: int
     catalogue: Catalogue
     snapshot: bytes
 
 
 @dataclass(slots=True)
-class Counters:
-    """What was recorded since the start, in point slots, and the batches cut."""
+class _Unkept:
+    """A cut on its way into the outbox, whose first batch has the sequence `first`."""
 
-    values: int = 0
-    reasons: int = 0
-    missed: int = 0
-    windows: int = 0
-    batches: int = 0
-    batch_bytes: int = 0
-    damaged: int = 0
+    parts: Sequence[Cut]
+    now_ms: int
+    snapshot: bytes
+    first: int
+    keyframe: int
+    batches: list[bytes] | None = None
 
 
 class Recorder:
@@ -57,16 +73,20 @@ class Recorder:
     ) -> None:
         """Open the readings' journal and take up what a former run left in it. Blocks."""
         self.counters = Counters()
-        self._gateway, self._outbox = gateway, outbox
-        self._catalogues = directory / "catalogues"
-        self._journal = Journal(directory / f"readings-{outbox.epoch}", _SEGMENT_BYTES)
-        self._staged: list[tuple[int, bytes]] = []
-        self._last_cut = 0
+        self._outbox = outbox
+        self._batcher = Batcher(gateway, outbox, self.counters)
+        self._catalogues = Catalogues(directory)
+        folder = directory / f"{READINGS}{outbox.epoch}"
+        self._rows = RowLog(Journal(folder, _SEGMENT_BYTES), folder, outbox.make_room)
+        self._owed = Owed()
+        self._unkept: _Unkept | None = None
+        self.is_refused = False
+        """Whether the disk refused the last write."""
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
-        checkpoint = self._last_checkpoint()
+        checkpoint = self._last_checkpoint(catalogue)
         self._catalogue = checkpoint.catalogue if checkpoint else catalogue
-        self._aggregator = _aggregator(self._catalogue)
+        self._aggregator = make_aggregator(self._catalogue)
         if checkpoint is None:
             self._announce(now_ms)
             return
@@ -74,10 +94,21 @@ class Recorder:
         if self._catalogue != catalogue:
             self._change_catalogue(catalogue, now_ms)
 
+    def reserve(self) -> None:
+        """Keep room for what must be written on a full disk, if there is any now. Blocks."""
+        with contextlib.suppress(OSError):
+            self._rows.reserve()
+            self._outbox.reserve()
+
     @property
     def pending_cells(self) -> int:
         """Cells waiting for the next cut."""
         return self._aggregator.pending_cells
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of journal records that the disk does not have yet."""
+        return self._rows.waiting_bytes
 
     def last_due_ms(self, group: int) -> int | None:
         """Return the group's last slot that is accounted for."""
@@ -98,10 +129,12 @@ class Recorder:
         ratios: Quality,
     ) -> bytes:
         """Record one slot from the replies of its reads; return one quality per point."""
+        if not self._has_room(group, due_ms, due_ms, 1):
+            return plan.decode(replies, ratios=int(ratios))[1]
         record, qualities = self._aggregator.push_scan(
             group, due_ms, at_ms, plan, replies, ratios=int(ratios)
         )
-        self._staged.append((_ROW, record))
+        self._rows.stage(ROW, record)
         return qualities
 
     def row(
@@ -114,35 +147,52 @@ class Recorder:
         qualities: bytes,
     ) -> None:
         """Record one slot: a value or a reason for every point of the group."""
-        record = self._aggregator.push_row(group, due_ms, at_ms, values, qualities)
-        self._staged.append((_ROW, record))
+        if self._has_room(group, due_ms, due_ms, 1):
+            self._rows.stage(
+                ROW, self._aggregator.push_row(group, due_ms, at_ms, values, qualities)
+            )
 
     def gap(
         self, group: int, *, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
     ) -> None:
         """Declare a run of slots that nobody read."""
-        record = self._aggregator.push_gap(group, first_due_ms, last_due_ms, slots, reason)
-        self._staged.append((_ROW, record))
+        if self._has_room(group, first_due_ms, last_due_ms, slots):
+            self._push_gap(group, first_due_ms, last_due_ms, slots, reason)
+
+    def replaced(self, group: int) -> None:
+        """Record that another meter hangs in the group's place: its registers go on from theirs."""
+        self._rows.stage(ROW, self._aggregator.replace_meter(group))
 
     async def commit(self) -> None:
-        """Return when everything recorded before this call is on the disk."""
-        async with self._committing:
-            staged, self._staged = self._staged, []
-            if staged:
-                await asyncio.to_thread(self._write, staged)
+        """Return when everything recorded before this call is on the disk, or the disk refused.
 
-    async def cut(self, now_ms: int) -> int:
-        """Make batches of everything pending; return how many. They are in the outbox then."""
+        Then it waits in memory, and the next call tries again.
+        """
+        async with self._committing:
+            await self._try(self._keep_cut if self._unkept else self._rows.write)
+
+    async def cut(self, now_ms: int, *, receipted: int = 0) -> int:
+        """Make batches of everything pending; return how many. They are in the outbox then.
+
+        `receipted` is the last sequence that every destination has: batches may begin with what a
+        keyframe up to there taught. While the disk refuses nothing is cut: a cut stands behind its
+        readings in the journal.
+        """
         async with self._cutting:
+            if self.is_refused or self._unkept is not None:
+                await self.commit()
+                if self.is_refused:
+                    return 0
+            keyframe = 0
+            if receipted:
+                keyframe = await asyncio.to_thread(self._outbox.keyframe, receipted)
             # from here to the commit nothing else can record: the cut stands behind its readings
             parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
-            self._staged.append((_CUT, _CUT_AT.pack(now_ms)))
-            async with self._committing:
-                staged, self._staged = self._staged, []
-                await asyncio.to_thread(self._write, staged)
-                await asyncio.to_thread(self._deliver, parts, now_ms, snapshot)
-            return len(parts)
+            self._unkept = _Unkept(parts, now_ms, snapshot, self._outbox.head + 1, keyframe)
+            self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first, keyframe))
+            await self.commit()
+            return 0 if self._unkept else len(parts)
 
     def follow_key(self, following: Signer, now_ms: int) -> None:
         """Announce the gateway's next key, which then vouches for what comes behind. Blocks.
@@ -152,88 +202,133 @@ class Recorder:
         former = self._outbox.signer
         if former is None:
             raise ValueError("a key follows another")
-        announcement = Batch(
-            self._gateway,
-            self._outbox.epoch,
-            self._outbox.head + 1,
-            BatchKind.KEY,
-            bytes(SCHEMA_BYTES),
-            now_ms,
-            0,
-            NewKey.make(following, self._gateway, former.public).to_bytes(),
-        )
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._keep([announcement.to_bytes(former)], self._aggregator.snapshot())
+        announcement = self._batcher.key(following, former, now_ms)
+        self._write(self._cut_record(now_ms))
+        self._keep([announcement], self._aggregator.snapshot())
+        # like a catalogue: whoever never hears of the key believes nothing that follows
+        self._catalogues.keep(announcement)
+        self._rows.write()
         self._outbox.signer = following
 
-    def _write(self, staged: Sequence[tuple[int, bytes]]) -> None:
-        """Append and commit."""
+    async def _try(self, work: Callable[[], None]) -> None:
+        """Let the disk do its work, and know whether it refused."""
+        try:
+            await asyncio.to_thread(work)
+        except OSError as error:
+            self.counters.refusals += 1
+            if not self.is_refused:
+                self.is_refused = True
+                _log.error("state directory: %s; readings wait in memory", error.strerror)
+            return
+        if self.is_refused:
+            self.is_refused = False
+            for group, run in self._owed.take_all():
+                self._push_gap(group, *run, Quality.NOT_KEPT)
+            _log.warning(
+                "state directory: it takes writes again; %d slots since the start were not kept",
+                self.counters.not_kept,
+            )
+            await asyncio.to_thread(self.reserve)
+
+    def _has_room(self, group: int, first_due_ms: int, last_due_ms: int, slots: int) -> bool:
+        """Tell whether these slots can be taken in; those of a group that owes some come behind."""
+        is_full = self._rows.waiting_bytes >= WAITING_BYTES_MAX or (
+            self.is_refused and self.pending_cells >= PENDING_CELLS_MAX
+        )
+        if is_full:
+            self._owed.add(group, first_due_ms, last_due_ms, slots)
+            self.counters.not_kept += slots * len(self._catalogue.groups[group].points)
+            return False
+        if (run := self._owed.take(group)) is not None:
+            self._push_gap(group, *run, Quality.NOT_KEPT)
+        return True
+
+    def _push_gap(
+        self, group: int, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
+    ) -> None:
+        record = self._aggregator.push_gap(group, first_due_ms, last_due_ms, slots, reason)
+        self._rows.stage(ROW, record)
+
+    def _keep_cut(self) -> None:
+        """Keep what the last cut made, whatever of it is kept already, then a checkpoint."""
+        self._rows.write()
+        unkept = self._unkept
+        if unkept is None:
+            return
+        if unkept.batches is None:
+            unkept.batches = self._messages(
+                unkept.first, unkept.parts, unkept.now_ms, unkept.keyframe
+            )
+        self._outbox.commit()  # so that the head tells what is kept
+        kept = self._outbox.head + 1 - unkept.first
+        self._outbox.append(unkept.batches[kept:])
+        if self._rows.since_checkpoint_bytes >= len(unkept.snapshot):
+            self._stage_checkpoint(unkept.snapshot)
+        self._unkept = None
+        self._rows.write()
+
+    def _cut_record(self, now_ms: int) -> tuple[int, bytes]:
+        """Return the record of a cut whose batches refer to no keyframe."""
+        return CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1, 0)
+
+    def _write(self, *staged: tuple[int, bytes]) -> None:
+        """Stage and commit."""
         for kind, payload in staged:
-            number = self._journal.append(kind, payload)
-            if kind == _CUT:
-                self._last_cut = number
-        self._journal.commit()
+            self._rows.stage(kind, payload)
+        self._rows.write()
 
     def _keep(self, batches: Sequence[bytes], snapshot: bytes) -> None:
-        """Keep what the last cut made, then a checkpoint that stands for all records up to it."""
-        self._outbox.append(self._last_cut, batches)
-        head = _CHECKPOINT_HEAD.pack(self._last_cut, self._catalogue.hash)
-        self._journal.append(_CHECKPOINT, head + snapshot)
-        self._journal.commit()
-        self._journal.free_before(self._last_cut + 1)
+        """Keep batches of the last cut, and stage a checkpoint for all records up to it."""
+        self._outbox.append(batches)
+        self._stage_checkpoint(snapshot)
+
+    def _stage_checkpoint(self, snapshot: bytes) -> None:
+        head = _CHECKPOINT_HEAD.pack(self._rows.last_cut, self._outbox.head, self._catalogue.hash)
+        self._rows.stage(CHECKPOINT, head + snapshot)
 
     def _parts(self, now_ms: int) -> Iterator[Cut]:
         """Take what is pending, part by part."""
         while (part := self._aggregator.cut(now_ms)) is not None:
-            values, reasons, missed, windows = part.counts
-            self.counters.values += values
-            self.counters.reasons += reasons
-            self.counters.missed += missed
-            self.counters.windows += windows
             yield part
 
-    def _deliver(self, parts: Sequence[Cut], now_ms: int, snapshot: bytes) -> None:
+    def _deliver(self, parts: Sequence[Cut], now_ms: int, keyframe: int, snapshot: bytes) -> None:
         """Encode the parts, number them on from the head, and keep them."""
-        first = self._outbox.head + 1
-        batches = [
-            self._message(first + place, now_ms, *part.encode(self.codec))
-            for place, part in enumerate(parts)
-        ]
-        self._keep(batches, snapshot)
+        self._keep(self._messages(self._outbox.head + 1, parts, now_ms, keyframe), snapshot)
+        self._rows.write()
 
-    def _message(self, sequence: int, now_ms: int, codec: int, payload: bytes) -> bytes:
-        message = Batch(
-            self._gateway,
-            self._outbox.epoch,
-            sequence,
-            BatchKind.DATA,
-            self._catalogue.hash,
-            now_ms,
-            codec,
-            payload,
-        ).to_bytes(self._outbox.signer)
-        self.counters.batches += 1
-        self.counters.batch_bytes += len(message)
-        return message
+    def _messages(
+        self, first: int, parts: Sequence[Cut], now_ms: int, keyframe: int
+    ) -> list[bytes]:
+        schema = self._catalogue.hash
+        return self._batcher.data(first, parts, schema, now_ms, keyframe=keyframe, codec=self.codec)
 
     def _take_up(self, checkpoint: _Checkpoint) -> None:
         """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
         self._aggregator.restore(checkpoint.snapshot)
+        self._rows.take_up(checkpoint.cut)
+        # batches that the outbox lost since then are answered for, their numbers not used again
+        self._outbox.skip_to(checkpoint.head + 1)
         lost = 0
-        for number in range(checkpoint.cut + 1, self._journal.committed):
-            record = self._journal.read(number)
+        has_delivered = False
+        for number in self._rows.numbers():
+            if number <= checkpoint.cut:
+                continue
+            record = self._rows.read(number)
             if record is None:
                 lost += 1
                 continue
             kind, payload = record
-            if kind == _ROW:
+            self._rows.found(payload)
+            if kind == ROW:
                 self._replay(payload, is_behind_damage=lost > 0)
-            elif kind == _CUT:
-                self._last_cut = number
-                (now_ms,) = _CUT_AT.unpack(payload)
-                kept = self._outbox.parts_of(number, now_ms)
-                parts = list(self._parts(now_ms))[kept:]
-                self._deliver(parts, now_ms, self._aggregator.snapshot())
+            elif kind == CUT:
+                self._rows.last_cut = number
+                now_ms, first, keyframe = _CUT_HEAD.unpack(payload)
+                # behind a cut that was not kept none was; damage may have changed how many it makes
+                kept = 0 if has_delivered else max(0, self._outbox.head + 1 - first)
+                if parts := list(self._parts(now_ms))[kept:]:
+                    self._deliver(parts, now_ms, keyframe, self._aggregator.snapshot())
+                    has_delivered = True
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -247,7 +342,7 @@ class Recorder:
 
     def _declare_lost(self, payload: bytes) -> None:
         """Declare the slots between the last one known of a group and those of this record."""
-        probe = _aggregator(self._catalogue)
+        probe = make_aggregator(self._catalogue)
         probe.replay(payload)
         part = probe.cut(0)
         for _, group, _, _, columns in decode(*part.encode()) if part else ():
@@ -260,26 +355,27 @@ class Recorder:
                 gap_ms = last_due_ms + period_ms, first_due_ms - period_ms
                 self._aggregator.push_gap(group, *gap_ms, slots, Quality.STOPPED)
 
-    def _last_checkpoint(self) -> _Checkpoint | None:
-        for number in range(self._journal.committed - 1, self._journal.first - 1, -1):
-            record = self._journal.read(number)
-            if record is not None and record[0] == _CHECKPOINT:
-                cut, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
-                file = self._catalogues / schema.hex()
-                if file.exists():
-                    catalogue = Catalogue.from_bytes(file.read_bytes())
-                    return _Checkpoint(cut, catalogue, record[1][_CHECKPOINT_HEAD.size :])
+    def _last_checkpoint(self, configured: Catalogue) -> _Checkpoint | None:
+        for number in reversed(self._rows.numbers()):
+            record = self._rows.read(number)
+            if record is not None and record[0] == CHECKPOINT:
+                cut, head, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
+                known = configured.hash == schema
+                catalogue = configured if known else self._catalogues.find(schema)
+                if catalogue is not None:
+                    snapshot = record[1][_CHECKPOINT_HEAD.size :]
+                    return _Checkpoint(cut, head, catalogue, snapshot)
         return None
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._deliver(list(self._parts(now_ms)), now_ms, self._aggregator.snapshot())
-        aggregator = _aggregator(catalogue)
+        self._write(self._cut_record(now_ms))
+        self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
+        aggregator = make_aggregator(catalogue)
+        known = [group.identity for group in self._catalogue.groups]
         for number, group in enumerate(catalogue.groups):
-            if group in self._catalogue.groups:
-                former = self._catalogue.groups.index(group)
-                last_due_ms = self._aggregator.last_due_ms(former)
+            if group.identity in known:
+                last_due_ms = self._aggregator.last_due_ms(known.index(group.identity))
                 if last_due_ms is not None:
                     # so that the group's first slot is counted from there, and no slot is forgotten
                     aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
@@ -290,43 +386,12 @@ class Recorder:
 
     def _announce(self, now_ms: int) -> None:
         """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
-        _write_catalogue(self._catalogues, self._catalogue)
-        announcement = Batch(
-            self._gateway,
-            self._outbox.epoch,
-            self._outbox.head + 1,
-            BatchKind.CATALOGUE,
-            self._catalogue.hash,
-            now_ms,
-            0,
-            self._catalogue.to_bytes(),
-        )
-        self._write([(_CUT, _CUT_AT.pack(now_ms))])
-        self._keep([announcement.to_bytes(self._outbox.signer)], self._aggregator.snapshot())
-
-
-def _aggregator(catalogue: Catalogue) -> Aggregator:
-    return Aggregator(
-        [
-            (group.period_ms, [point.kind is Kind.TOTALISER for point in group.points])
-            for group in catalogue.groups
-        ],
-        catalogue.window_lengths_ms,
-    )
-
-
-def _write_catalogue(directory: Path, catalogue: Catalogue) -> None:
-    """Write the file in one step that a power cut cannot halve."""
-    directory.mkdir(exist_ok=True)
-    file = directory / catalogue.hash.hex()
-    new = file.with_suffix(".new")
-    with new.open("wb") as stream:
-        stream.write(catalogue.to_bytes())
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(file)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        message = self._batcher.catalogue(self._catalogue, now_ms)
+        self._write(self._cut_record(now_ms))
+        snapshot = self._aggregator.snapshot()
+        self._keep([message], snapshot)
+        # twice: what follows cannot be read under the catalogue of a checkpoint before this
+        self._stage_checkpoint(snapshot)
+        # ahead of the checkpoint that needs it, behind the batch whose sequence it names
+        self._catalogues.keep(message)
+        self._rows.write()

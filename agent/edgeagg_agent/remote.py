@@ -20,7 +20,9 @@ STARTS_MAX = 5
 """How often an agent may start with a file on trial: one that it dies of goes back at the next."""
 
 _INSTALLED = 0
-_FREE = frozenset({"file", "name", "window_lengths_ms", "flush_ms", "state_bytes_max", "buses"})
+_FREE = frozenset(
+    {"file", "name", "window_lengths_ms", "flush_ms", "state_bytes_max", "buses", "local_time"}
+)
 """What one key may change: what is measured. Everything else, of today or later, takes two."""
 
 _KEYS = {

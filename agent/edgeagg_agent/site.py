@@ -5,16 +5,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
+from edgeagg.model import (
+    Catalogue,
+    Demand,
+    Group,
+    Kind,
+    LocalTime,
+    MeterInfo,
+    PointInfo,
+    PointSum,
+)
 from edgeagg.tls import TlsFiles
 from edgeagg_agent import metrics
 from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
 from edgeagg_agent.bus import LineSettings
-from edgeagg_agent.profile import ItemPoint, Point, Profile
+from edgeagg_agent.guards import Rating, guard
+from edgeagg_agent.profile import ItemPoint, Point, Profile, Sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +40,24 @@ class PointGroup:
         """Tell whether energy or volume is among them."""
         return any(point.kind is Kind.TOTALISER for point in self.points)
 
-    def catalogued(self, meter: str) -> Group:
-        """Return what the platform must know of the group."""
-        points = tuple(PointInfo(p.name, p.unit, p.exponent, p.kind) for p in self.points)
-        return Group(meter, self.period_ms, points)
+    def sums(self, known: Sequence[Sum]) -> tuple[PointSum, ...]:
+        """Return those of a profile's sums whose points are all read here."""
+        numbers = {point.name: number for number, point in enumerate(self.points)}
+        return tuple(
+            PointSum(numbers[one.total], tuple(numbers[name] for name in one.parts))
+            for one in known
+            if numbers.keys() >= {one.total, *one.parts}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is made of a meter's readings besides windows; points by their names."""
+
+    rating: Rating = field(default_factory=Rating)
+    statistics: frozenset[str] = frozenset()
+    demand_points: frozenset[str] = frozenset()
+    demand: Demand | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +72,36 @@ class Meter:
     parent: str
     sub_item: str
     groups: tuple[PointGroup, ...]
+    wishes: Wishes = field(default_factory=Wishes)
 
     @property
     def points(self) -> tuple[Point | ItemPoint, ...]:
         """The points of all groups."""
         return tuple(point for group in self.groups for point in group.points)
+
+    def catalogued(self) -> tuple[Group, ...]:
+        """Return what the platform must know of its groups."""
+        return tuple(
+            Group(
+                self.name,
+                group.period_ms,
+                tuple(map(self._catalogued, group.points)),
+                group.sums(self.profile.sums),
+            )
+            for group in self.groups
+        )
+
+    def _catalogued(self, point: Point | ItemPoint) -> PointInfo:
+        wishes = self.wishes
+        return PointInfo(
+            point.name,
+            point.unit,
+            point.exponent,
+            point.kind,
+            guard(point, wishes.rating),
+            point.name in wishes.statistics,
+            wishes.demand if point.name in wishes.demand_points else None,
+        )
 
     def load(self, turnaround_us: int, *, ascii_mode: bool = False) -> MeterLoad:
         """Return what the meter asks of its bus."""
@@ -159,6 +209,7 @@ class Site:
     flush_ms: int
     destinations: tuple[Destination, ...]
     buses: tuple[BusConfig, ...]
+    local_time: LocalTime
 
     @property
     def meters(self) -> tuple[Meter, ...]:
@@ -177,10 +228,11 @@ class Site:
                 metrics.gateway_meter(),
             ),
             (
-                *(group.catalogued(meter.name) for meter in self.meters for group in meter.groups),
+                *(group for meter in self.meters for group in meter.catalogued()),
                 metrics.gateway_group(
                     [(bus.name, [meter.name for meter in bus.meters]) for bus in self.buses]
                 ),
             ),
             self.window_lengths_ms,
+            self.local_time,
         )

@@ -183,7 +183,12 @@ class Uplink:
                 await client.publish(topics.hello(self._gateway), self._hello(), qos=1)
                 resent_count = self.sender.resent_count
             for sequence in due:
-                message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
+                try:
+                    message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
+                except OSError as error:
+                    # as if it had been sent and not been receipted: the time-out sends it again
+                    _log.warning("%s: batch %d: %s", self.name, sequence, error.strerror)
+                    continue
                 await client.publish(topics.batch(self._gateway), message, qos=1)
             self._news.clear()
             with contextlib.suppress(TimeoutError):

@@ -16,7 +16,7 @@ from edgeagg_agent.protocol.modbus import RtuQuestion, words_of
 
 BAUD = 9600
 WIRE = Timing.of(BAUD, "8E1")
-CHAR_S = WIRE.char_us / 1e6
+CHAR_S = WIRE.frame_us(1) / 1e6
 T35_S = WIRE.t35_us / 1e6
 REQUEST_S = 8 * 11 / BAUD
 FIRST = ReadRequest(unit=1, function=3, start=100, count=10)

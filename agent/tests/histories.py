@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from agent.tests.fakes import GATEWAY, START_MS
 from agent.tests.killing import KilledError
 from edgeagg import content
+from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
 from edgeagg_agent.outbox import Outbox
@@ -147,10 +148,11 @@ class Gateway:
             match steps[place]:
                 case Commit():
                     await recorder.commit()
-                    self.safe = place + 1
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case Cut(now_ms):
-                    await recorder.cut(now_ms)
-                    self.safe = place + 1
+                    # as if all that is kept were receipted: what may be referred to changes at once
+                    await recorder.cut(now_ms, receipted=outbox.head)
+                    self.safe = self.safe if recorder.is_refused else place + 1
                 case step:
                     step.push(recorder)
 
@@ -183,6 +185,7 @@ class Delivered:
     def __init__(self, found):
         self.events = []  # rows and gaps
         self.windows = []
+        self.anchored_count = 0
         self.batches = [Batch.from_bytes(message) for message in found]
         announced = {}
         for sequence, batch in enumerate(self.batches, start=1):
@@ -203,7 +206,10 @@ class Delivered:
 
     def _take(self, batch, catalogue):
         groups = {group: number for number, group in enumerate(catalogue.groups)}
-        found = content.decode(batch.codec, batch.payload, catalogue)
+        back = content.anchor_of(batch.codec, batch.payload)
+        keyframe = Keyframe(self.batches[batch.sequence - back - 1].payload) if back else None
+        self.anchored_count += back is not None
+        found = content.decode(batch.codec, batch.payload, catalogue, keyframe)
         self.events += [
             Row(groups[r.group], r.due_ms, r.at_ms, r.mantissas, bytes(r.qualities))
             for r in found.readings

@@ -1,5 +1,7 @@
 """Meters of DL/T 645 and CJ/T 188 on a fake bus: what they hold by item, as frames."""
 
+from fractions import Fraction
+
 from agent.tests.fakes import FakeBus, FakeClock, FakeRecorder, TimeIsUpError
 from agent.tests.meter_frames import cjt188, dlt645
 from agent.tests.mixed_site import FEEDER, HEAT, OLD, WATER, write_mixed
@@ -7,6 +9,17 @@ from edgeagg.errors import LinkError
 from edgeagg_agent.app import make_reader
 from edgeagg_agent.config import load_site
 from edgeagg_agent.poller import Poller
+from edgeagg_agent.profile import decode_item, load
+
+
+def shown_by(profile, payload):
+    """Return what the points of a profile make of an item's payload, by name; None for no value."""
+    found = {}
+    for point in load(profile, ()).items:
+        mantissa, _ = decode_item(point, payload)
+        exact = None if mantissa is None else mantissa * Fraction(10) ** point.exponent
+        found[point.name] = exact
+    return found
 
 
 class Refusal:

@@ -321,4 +321,72 @@ MISTAKES = {
         ["% of the bus's time", "95% is the most", *WAYS_OUT],
     ),
     "broken TOML": ([("[site]", "[site")], "file", ["line 2", "a readable TOML file in UTF-8"]),
+    "a power without a unit": (
+        [("tier = 1", 'tier = 1\npower_max = "400"')],
+        "bus[switchroom].meter[incomer].power_max",
+        ["'400'", 'a power such as "400 kW"'],
+    ),
+    "a power of nothing": (
+        [("tier = 1", 'tier = 1\npower_max = "0 kW"')],
+        "bus[switchroom].meter[incomer].power_max",
+        ["'0 kW'", '"2.5 MW"'],
+    ),
+    "a power of a meter whose energy is not read": (
+        [("tier = 1", 'tier = 1\npoints = ["voltage_l1"]\npower_max = "400 kW"')],
+        "bus[switchroom].meter[incomer].power_max",
+        ["no energy register is read"],
+    ),
+    "a flow of an electricity meter": (
+        [("tier = 1", 'tier = 1\nflow_max = "25 m3/h"')],
+        "bus[switchroom].meter[incomer].flow_max",
+        ["no volume register is read"],
+    ),
+    "a flow in another unit": (
+        [("tier = 1", 'tier = 1\nflow_max = "25 l/s"')],
+        "bus[switchroom].meter[incomer].flow_max",
+        ["'25 l/s'", 'a flow such as "25 m3/h"'],
+    ),
+    "statistics of a point that is not read": (
+        [("tier = 1", 'tier = 1\npoints = ["voltage_l1"]\nstatistics = ["voltage_l2"]')],
+        "bus[switchroom].meter[incomer].statistics",
+        ["no point 'voltage_l2' is read", "did you mean 'voltage_l1'?"],
+    ),
+    "a demand of no point": (
+        [("tier = 1", 'tier = 1\ndemand = { period = "15min" }')],
+        "bus[switchroom].meter[incomer].demand.points",
+        ["none", "the points whose demand is taken"],
+    ),
+    "a demand of a point that is not read": (
+        [("tier = 1", 'tier = 1\ndemand = { points = ["active_energy_imprt"] }')],
+        "bus[switchroom].meter[incomer].demand.points",
+        ["no point 'active_energy_imprt' is read", "did you mean 'active_energy_import'?"],
+    ),
+    "a demand over a period that no utility bills": (
+        [
+            (
+                "tier = 1",
+                'tier = 1\ndemand = { points = ["active_energy_import"], period = "20min" }',
+            )
+        ],
+        "bus[switchroom].meter[incomer].demand.period",
+        ["'20min'", "15min, 30min or 1h"],
+    ),
+    "a demand that slips past its period": (
+        [("tier = 1", 'tier = 1\ndemand = { points = ["active_energy_import"], slip = "4min" }')],
+        "bus[switchroom].meter[incomer].demand.slip",
+        ["'4min'", "whole minutes that the period is a multiple of"],
+    ),
+    "a time zone that does not exist": (
+        [('name = "Example plant"', 'name = "Example plant"\ntime_zone = "Asia/Shanghi"')],
+        "site.time_zone",
+        ["unknown time zone 'Asia/Shanghi'", "such as Asia/Shanghai"],
+    ),
+    "a demand that slips faster than its point is read": (
+        [
+            ("tier = 1", 'tier = 1\nperiods = { energy = "15min" }'),
+            ("tier = 1\n", 'tier = 1\ndemand = { points = ["active_energy_import"] }\n'),
+        ],
+        "bus[switchroom].meter[incomer].demand.slip",
+        ["active_energy_import is read every 900 s", "a slip of that or more"],
+    ),
 }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from dataclasses import replace
 
 import pytest
 
@@ -189,9 +190,7 @@ async def test_metrics_are_served_while_it_runs(site):
 
 async def test_an_agent_on_the_state_of_one_without_own_points_goes_on_and_declares_the_rest(site):
     present = site.site.catalogue()
-    former = present.__class__(
-        present.site, present.meters[:-1], present.groups[:-1], present.window_lengths_ms
-    )
+    former = replace(present, meters=present.meters[:-1], groups=present.groups[:-1])
     then_ms = (SystemClock().now_ms() // 400 - 1_000) * 400
     rows = [Row(group, then_ms, then_ms, (1,), bytes(1)) for group in range(len(former.groups))]
     gateway = Gateway(site.folder, former, now_ms=then_ms)

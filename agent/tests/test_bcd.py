@@ -1,21 +1,10 @@
-"""Digits, numbers and clocks as DL/T 645 and CJ/T 188 meters send them."""
-
-from datetime import date, datetime, time
+"""Digits and numbers as DL/T 645 and CJ/T 188 meters send them."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeagg_agent.protocol.bcd import (
-    decode_bcd,
-    decode_clock,
-    decode_date,
-    decode_digits,
-    decode_minute,
-    decode_time,
-)
-
-CLOCK = datetime(2015, 5, 11, 22, 1, 31)  # noqa: DTZ001 - a meter's clock has no zone
+from edgeagg_agent.protocol.bcd import decode_bcd, decode_digits
 
 
 def packed(digits: str) -> bytes:
@@ -78,41 +67,3 @@ def test_digits_keep_their_zeros():
     assert decode_digits(bytes.fromhex("694017101200")) == "001210174069"
     assert decode_digits(bytes.fromhex("aa")) is None
     assert decode_digits(b"") is None
-
-
-def test_dates_and_times():
-    assert decode_date(bytes.fromhex("06060719")) == date(2019, 7, 6)
-    assert decode_time(bytes.fromhex("042222")) == time(22, 22, 4)
-    assert decode_minute(bytes.fromhex("1510221126")) == datetime(2026, 11, 22, 10, 15)  # noqa: DTZ001
-
-
-@pytest.mark.parametrize("decode", [decode_date, decode_time, decode_minute, decode_clock])
-@pytest.mark.parametrize("size", range(9))
-@pytest.mark.parametrize("byte", [0x99, 0xFF, 0x60])
-def test_what_is_no_date_is_none(decode, size, byte):
-    assert decode(bytes((byte,)) * size) is None
-
-
-@pytest.mark.parametrize("decode", [decode_date, decode_minute, decode_clock])
-@pytest.mark.parametrize("size", [4, 5, 7])
-def test_all_zeros_are_no_date(decode, size):
-    assert decode(bytes(size)) is None
-
-
-def test_a_clock_of_seven_bytes_is_read_in_both_orders():
-    assert decode_clock(bytes.fromhex("31012211051520")) == CLOCK
-    assert decode_clock(bytes.fromhex("20150511220131")) == CLOCK
-
-
-def test_a_clock_that_is_a_date_in_both_orders_is_none():
-    assert decode_clock(bytes.fromhex("20301011122620")) is None  # 12 or 10 o'clock
-    assert decode_clock(bytes.fromhex("20261211122620")) == datetime(2026, 12, 11, 12, 26, 20)  # noqa: DTZ001
-
-
-@settings(deadline=None)  # the machine may be busy
-@given(st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)), st.booleans())  # noqa: DTZ001
-def test_a_clock_is_never_read_wrong(clock, is_century_first):
-    clock = clock.replace(microsecond=0)
-    data = packed(f"{clock:%Y%m%d%H%M%S}")
-    told = decode_clock(data[::-1] if is_century_first else data)
-    assert told == clock or (told is None and clock.second in {19, 20})

@@ -213,6 +213,23 @@ def test_the_report_says_all_of_it_in_a_few_lines():
     assert lines[-3].startswith("  it would do with at least 115200 Bd: ")
 
 
+def test_a_period_that_misses_quarter_hours_is_named_with_one_that_does_not():
+    load = bus(
+        meter("hall", period_ms=600_000), meter("yard", period_ms=60_000), meter("gas", 3_600_000)
+    )
+    (line,) = (line for line in budget_lines([load], BAUDS) if "quarter hours;" in line)
+    assert line == (
+        "  hall: totalisers read every 10min miss one side of quarter hours; "
+        "every 450s they would have both"
+    )
+    meters = budget_json([load], BAUDS)["line"]["meters"]
+    assert {name: one["astray_ms"] for name, one in meters.items()} == {
+        "hall": 600_000,
+        "yard": 0,
+        "gas": 0,
+    }
+
+
 def test_the_report_is_plain_json_too():
     plain = json.loads(json.dumps(budget_json([SIXTEEN, replace(crowded(), name="full")], BAUDS)))
     assert plain["line"]["cycle_ms"] == 3252

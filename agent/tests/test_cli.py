@@ -16,6 +16,7 @@ from agent.tests.mixed_site import FEEDER, write_mixed
 from edgeagg.errors import LinkError
 from edgeagg_agent import app, cli
 from edgeagg_agent.cli import main
+from edgeagg_agent.decimals import decimal_text
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.uplink import Uplink
@@ -88,7 +89,7 @@ def test_the_help_shows_an_example_of_every_command(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     examples = text.split("examples:")[1]
-    for command in ("check", "plan", "read", "run", "status", "profiles"):
+    for command in ("check", "plan", "read", "run", "status", "history", "profiles"):
         assert f"edgeagg-agent {command}" in examples
 
 
@@ -100,7 +101,7 @@ def test_a_wrong_command_line_ends_with_2(capsys, arguments):
     assert "usage: edgeagg-agent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "plan", "read", "status"])
+@pytest.mark.parametrize("command", ["run", "check", "plan", "read", "status", "history"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -135,7 +136,7 @@ def test_check_tells_what_is_read_how_often_and_the_budget_of_every_bus(site, ca
     assert main(["check", str(site)]) == 0
     output = capsys.readouterr()
     assert output.err == ""
-    head, pv, hvac, budget, *rest, end = lines(output.out)
+    head, pv, guarded, hvac, also, budget, first, *_, end = lines(output.out)
     assert head == "roof  tcp 127.0.0.1:502"
     assert pv.split()[:4] == ["pv", "unit", "1", "eastron-sdm630"]
     assert pv.endswith("2 points every 1 s")
@@ -143,7 +144,9 @@ def test_check_tells_what_is_read_how_often_and_the_budget_of_every_bus(site, ca
     assert hvac.endswith("15 points every 2 s")
     assert budget.startswith("bus roof: TCP, 2 meters, ")
     assert "6.2% of its time: feasible" in budget
-    assert rest[0].startswith("  pv: 1 read, 25 ms, 2.5%")
+    assert guarded == ("    active_energy_import: not known where it rolls over, at most 100000 kW")
+    assert also.endswith("active_energy_export: not known where it rolls over, at most 100000 kW")
+    assert first.startswith("  pv: 1 read, 25 ms, 2.5%")
     assert end == f"{site} is right: 2 meters on 1 bus."
     assert list(site.parent.iterdir()) == [site]
 
@@ -169,6 +172,8 @@ def test_check_gives_the_plan_as_json(site, capsys):
     assert [meter["name"] for meter in roof["meters"]] == ["pv", "hvac"]
     pv = roof["meters"][0]
     assert (pv["address"], pv["groups"]) == ("unit 1", [{"period_ms": 1000, "points": 2}])
+    (guard,) = pv["guards"]
+    assert guard == "active_energy_import: not known where it rolls over, at most 100000 kW"
     assert roof["budget"]["meters"]["pv"]["reads"] == 1
 
 
@@ -178,6 +183,7 @@ def test_plan_prints_the_budget_of_every_bus_though_its_port_is_not_there(tmp_pa
     output = capsys.readouterr()
     assert output.err == ""
     cellar, *rest = lines(output.out)
+    assert "feeder  active_energy_import: rolls over at 1000000 kWh, at most 100000 kW" in rest
     assert cellar.startswith("bus cellar: 2400 Bd, 5 meters, one read of everything ")
     assert any(line.startswith("bus yard: 9600 Bd, ") for line in rest)
     assert any(line.startswith("  with 4800 Bd: ") for line in rest)
@@ -195,6 +201,22 @@ def test_plan_as_json_has_a_budget_for_every_bus(tmp_path, capsys):
     assert {way["change"] for way in found["yard"]["ways"]} >= {"19200 Bd"}
 
 
+def test_an_infeasible_plan_is_shown_whole_before_it_is_refused(tmp_path, capsys):
+    file = write_site(tmp_path, *[('period = "2s"', 'period = "200ms"')] * 2)
+    assert main(["plan", str(file)]) == 2
+    output = capsys.readouterr()
+    shown = lines(output.out)
+    assert shown[0].startswith("bus switchroom: ")
+    assert "NOT feasible: the meters ask for " in shown[0]
+    assert sum("it would do with " in line for line in shown) == 3
+    assert any(line.startswith("bus roof: ") and line.endswith("feasible") for line in shown)
+    (refusal,) = lines(output.err)
+    assert "bus[switchroom].meter.period: the meters ask for " in refusal
+    assert main(["plan", str(file), "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert [found[name]["is_feasible"] for name in ("switchroom", "roof")] == [False, True]
+
+
 @pytest.mark.parametrize("command", ["plan", "check", "run"])
 def test_an_infeasible_plan_is_refused_with_three_changes_that_would_make_it_feasible(
     tmp_path, capsys, command
@@ -202,7 +224,7 @@ def test_an_infeasible_plan_is_refused_with_three_changes_that_would_make_it_fea
     file = write_site(tmp_path, *[('period = "2s"', 'period = "200ms"')] * 2)
     assert main([command, str(file)]) == 2
     output = capsys.readouterr()
-    assert output.out == ""
+    assert (output.out == "") == (command != "plan")
     (line,) = lines(output.err)
     assert "bus[switchroom].meter.period: the meters ask for " in line
     _, ways = line.split("what would help: ")
@@ -439,4 +461,4 @@ def test_a_bug_in_a_poller_is_not_hidden(site, bus, fast, monkeypatch):
     ],
 )
 def test_a_value_is_printed_exactly(mantissa, exponent, text):
-    assert cli._value(mantissa, exponent) == text
+    assert decimal_text(mantissa, exponent) == text

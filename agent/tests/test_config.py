@@ -9,9 +9,9 @@ import pytest
 from agent.tests.fakes import SITE, write_site
 from agent.tests.mixed_site import FEEDER, HEAT, MIXED, MIXED_MISTAKES, WATER, write_mixed
 from agent.tests.site_mistakes import MISTAKES
-from edgeagg import keyfile
+from edgeagg import _core, keyfile
 from edgeagg.errors import ConfigError
-from edgeagg.model import Catalogue, Group, MeterInfo
+from edgeagg.model import Catalogue, Demand, Group, LocalTime, MeterInfo
 from edgeagg.seal import key_text
 from edgeagg_agent.asking import Address
 from edgeagg_agent.budget import SHARE_MAX, budget
@@ -215,7 +215,7 @@ def test_the_catalogue_has_the_groups_as_the_meters_stand_and_the_gateways_own_l
     assert [p.name for p in catalogue.groups[1].points] == [p.name for p in energy.points]
     own = [p.name for p in catalogue.groups[-1].points]
     assert own[0] == "switchroom_utilisation"
-    assert own[-1] == "pv_completeness"
+    assert own[-3:] == ["pv_completeness", "state_dropped_batches", "state_not_kept_slots"]
     assert catalogue.window_lengths_ms == site.window_lengths_ms
 
 
@@ -299,3 +299,61 @@ def test_the_site_file_of_the_raspberry_pi_loads():
     site = load_site(CHECKOUT / "deploy/raspberrypi/site.toml")
     assert site.state_directory == Path("/var/lib/edgeagg")
     assert [bus.port for bus in site.buses] == ["/dev/rs485/bus1", "/dev/rs485/bus2"]
+
+
+def test_the_site_names_its_local_time_and_what_is_made_of_its_readings(tmp_path):
+    demand = 'demand = { points = ["active_energy_import"], period = "30min", slip = "5min" }'
+    file = write_site(
+        tmp_path,
+        ('name = "Example plant"', 'name = "Example plant"\ntime_zone = "Europe/Berlin"'),
+        (
+            "tier = 1",
+            f'tier = 1\npower_max = "2.5 MW"\nstatistics = ["voltage_l1"]\n{demand}',
+        ),
+    )
+    catalogue = load_site(file).catalogue()
+    local = catalogue.local_time
+    assert local.zone == "Europe/Berlin"
+    assert local.offsets[0] == (1_577_836_800_000, 3_600_000)  # 2020-01-01, an hour ahead
+    assert local.offsets[1] == (1_585_443_600_000, 7_200_000)  # 2020-03-29T01:00Z, summer
+    assert len(local.offsets) == 1 + 2 * 41
+    points = {point.name: point for point in catalogue.groups[0].points}
+    assert points["active_energy_import"].guard.rate_max_per_h == 2_500 * 1_000
+    assert points["active_energy_import"].demand == Demand(1_800_000, 300_000)
+    assert points["voltage_l1"].statistics
+    assert [name for name, point in points.items() if point.statistics] == ["voltage_l1"]
+    assert [name for name, point in points.items() if point.demand] == ["active_energy_import"]
+    assert Catalogue.from_bytes(catalogue.to_bytes()) == catalogue
+
+
+def test_a_site_that_names_nothing_has_chinas_time_and_guards_all_the_same(tmp_path):
+    catalogue = load_site(write_site(tmp_path)).catalogue()
+    assert catalogue.local_time == LocalTime("Asia/Shanghai", ((1_577_836_800_000, 28_800_000),))
+    guarded = [p.name for g in catalogue.groups for p in g.points if p.guard is not None]
+    assert "active_energy_import" in guarded
+    assert "active_energy_sum" not in guarded
+
+
+def test_a_catalogue_too_long_for_one_message_is_refused_before_the_start(tmp_path):
+    head, meter = SITE[: SITE.index("[[bus.meter]]")], 'profile = "eastron-sdm630"\ntier = 1\n'
+    buses = "".join(
+        f'[[bus]]\nname = "b{bus}"\ntcp = "127.0.0.{bus}"\n'
+        + "".join(
+            f'[[bus.meter]]\nname = "m{bus}-{unit}"\nunit = {unit}\nperiod = "60s"\n{meter}'
+            for unit in range(1, 141)
+        )
+        for bus in range(1, 4)
+    )
+    file = write_site(tmp_path, text=head[: head.index("[[bus]]")] + buses)
+    with pytest.raises(ConfigError) as caught:
+        load_site(file)
+    assert caught.value.key == "bus.meter.points"
+    assert "points make a catalogue of" in caught.value.found
+    assert caught.value.allowed.startswith("at most 261120 bytes: fewer points per meter")
+
+
+def test_a_month_is_a_window_length_of_its_own(tmp_path):
+    windows = ("[status]", '[windows]\nlengths = ["15min", "24h", "month"]\n[status]')
+    site = load_site(write_site(tmp_path, windows))
+    assert site.window_lengths_ms == (900_000, 86_400_000, _core.MONTH_MS)
+    assert Catalogue.from_bytes(site.catalogue().to_bytes()).window_lengths_ms[-1] == _core.MONTH_MS

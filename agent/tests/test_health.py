@@ -93,6 +93,7 @@ class Gateway:
             self.recorder,
             self.outbox,
             self.uplinks,
+            planned_shares={"switchroom": 0.5, "roof": 0.02468},
             started_ms=START_MS,
             now_ms=self.clock.now_ms(),
         )
@@ -146,7 +147,7 @@ async def test_the_status_tells_what_happened(gateway):
     assert (bus["busy_share"], bus["no_reply"]) == (0.5, 1)
     assert (bus["held_back"], bus["reopened"]) == (2, 3)
     assert (bus["retries"], bus["overrun_slots"]) == (4, 5)
-    assert 0.02 < bus["planned_share"] < 0.03
+    assert bus["planned_share"] == 0.025
     assert bus["meters"] == [
         {"name": "pv", "address": "unit 1", "quality": "no_reply", "trouble": "roof: no reply"}
     ]

@@ -7,12 +7,16 @@ from edgeagg_agent.bus import BusStats
 from edgeagg_agent.metrics import (
     BusTally,
     BusWatch,
+    StateWatch,
     gateway_group,
     gateway_meter,
     prometheus,
 )
 
 METERS = ("incomer", "workshop")
+COUNTED = ("dropped_batches", "not_kept_slots")
+STATE = StateWatch(lambda: (8, 9))
+STATE.sample()
 
 
 def watch(stats=None, tally=None):
@@ -20,7 +24,8 @@ def watch(stats=None, tally=None):
 
 
 def named(watched, values):
-    names = [point.name for point in gateway_group([(watched.name, watched.meters)]).points]
+    group = gateway_group([(watched.name, watched.meters)])
+    names = [point.name for point in group.points[: -len(COUNTED)]]
     return dict(zip(names, values, strict=True))
 
 
@@ -77,7 +82,7 @@ def test_prometheus_reads_the_last_sample_with_units_in_the_names():
     stats.busy_s = 30.0
     tally.note("incomer", slots=4, values=3)
     watched.sample(160.0)
-    text = prometheus("qp-0001", [watched])
+    text = prometheus("qp-0001", [watched], STATE)
     labels = '{gateway="qp-0001",bus="switchroom"}'
     assert f"edgeagg_bus_utilisation_percent{labels} 50.0\n" in text
     assert f"edgeagg_bus_lateness_seconds{labels} 1.500\n" in text
@@ -105,10 +110,16 @@ def test_the_metrics_in_text_have_the_values_of_the_points_that_travel():
     points = gateway_group([(watched.name, watched.meters)]).points
     labels = 'gateway="qp-0001",bus="switchroom"'
     shown = {}
-    for line in prometheus("qp-0001", [watched]).splitlines():
+    for line in prometheus("qp-0001", [watched], STATE).splitlines():
         if not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
             shown[name] = value
+    values = (*values, 8, 9)
+    assert [shown.pop(f'edgeagg_state_{name}_total{{gateway="qp-0001"}}') for name in COUNTED] == [
+        "8",
+        "9",
+    ]
+    points, values = points[: -len(COUNTED)], values[: -len(COUNTED)]
     exact = [Decimal(v).scaleb(p.exponent) for p, v in zip(points, values, strict=True)]
     assert [Decimal(value) for value in shown.values()] == exact
     assert all(labels in name for name in shown)
@@ -116,7 +127,7 @@ def test_the_metrics_in_text_have_the_values_of_the_points_that_travel():
 
 def test_several_buses_share_one_head_for_each_metric():
     roof = BusWatch("roof", ("pv",), BusStats(), BusTally(), now_s=0.0)
-    text = prometheus("qp-0001", [watch(), roof])
+    text = prometheus("qp-0001", [watch(), roof], STATE)
     assert text.count("# TYPE edgeagg_bus_retries_total counter\n") == 1
     lines = text.splitlines()
     head = lines.index("# TYPE edgeagg_bus_retries_total counter")

@@ -40,7 +40,7 @@ def message(sequence, *, cut_at_ms=START_MS, size=10):
 
 def fill(box, count, size=1_000):
     for sequence in range(box.head + 1, box.head + count + 1):
-        box.append(sequence, [message(sequence, size=size)])
+        box.append([message(sequence, size=size)])
 
 
 def kept(box):
@@ -58,8 +58,8 @@ def test_a_new_outbox_is_empty_and_its_epoch_is_the_time(opened):
 
 def test_the_sequence_is_the_number_in_the_journal(opened):
     box = opened()
-    box.append(1, [message(1), message(2)])
-    box.append(2, [message(3)])
+    box.append([message(1), message(2)])
+    box.append([message(3)])
     assert box.head == 3
     assert [box.read(sequence, GATEWAY) for sequence in (1, 2, 3)] == [
         message(1),
@@ -70,7 +70,7 @@ def test_the_sequence_is_the_number_in_the_journal(opened):
 
 def test_nothing_is_a_batch_too_few(opened):
     box = opened()
-    box.append(1, [])
+    box.append([])
     assert box.head == 0
 
 
@@ -83,7 +83,7 @@ def test_epoch_and_batches_persist_over_reopening(opened):
     assert [again.read(sequence, GATEWAY) for sequence in range(1, 11)] == [
         message(sequence, size=1_000) for sequence in range(1, 11)
     ]
-    again.append(11, [message(11)])
+    again.append([message(11)])
     assert again.read(11, GATEWAY) == message(11)
 
 
@@ -207,14 +207,16 @@ def test_a_batch_found_damaged_at_opening_keeps_its_sequence_too(opened, tmp_pat
 def test_below_the_limit_nothing_is_freed(opened):
     box = opened(bytes_max=3 * SEGMENT_BYTES)
     fill(box, 6)  # three of 1 KB fit into a segment
-    box.trim(6)
+    box.cursor("platform").advance(6)
+    box.trim()
     assert kept(box) == [1, 2, 3, 4, 5, 6]
 
 
 def test_delivered_batches_are_freed_first_and_not_counted_as_dropped(opened):
     box = opened(bytes_max=2 * SEGMENT_BYTES)
     fill(box, 12)
-    box.trim(6)
+    box.cursor("platform").advance(6)
+    box.trim()
     assert kept(box) == [7, 8, 9, 10, 11, 12]
     assert box.bytes_count == 2 * SEGMENT_BYTES
     assert box.dropped_count == 0
@@ -224,12 +226,13 @@ def test_delivered_batches_are_freed_first_and_not_counted_as_dropped(opened):
 def test_dropped_batches_are_counted_exactly(opened, delivered):
     box = opened(bytes_max=2 * SEGMENT_BYTES)
     fill(box, 12)
-    box.trim(delivered)
+    box.cursor("platform").advance(delivered)
+    box.trim()
     gone = set(range(1, 13)) - set(kept(box))
     assert gone == {1, 2, 3, 4, 5, 6}
     assert box.dropped_count == sum(sequence > delivered for sequence in gone)
     fill(box, 3)
-    box.trim(delivered)
+    box.trim()
     gone = set(range(1, 16)) - set(kept(box))
     assert gone == {1, 2, 3, 4, 5, 6, 7, 8, 9}
     assert box.dropped_count == sum(sequence > delivered for sequence in gone)
@@ -238,7 +241,7 @@ def test_dropped_batches_are_counted_exactly(opened, delivered):
 def test_the_last_segment_is_kept_whatever_the_limit(opened):
     box = opened(bytes_max=1)
     fill(box, 8)
-    box.trim(0)
+    box.trim()
     assert kept(box) == [7, 8]
     assert box.dropped_count == 6
     assert box.head == 8
@@ -247,28 +250,9 @@ def test_the_last_segment_is_kept_whatever_the_limit(opened):
 def test_a_trimmed_batch_is_answered_for_as_lost(opened):
     box = opened(bytes_max=1)
     fill(box, 8)
-    box.trim(0)
+    box.trim()
     lost = Batch.from_bytes(box.read(3, GATEWAY))
     assert lost == Batch(GATEWAY, START_MS, 3, BatchKind.LOST, bytes(16), 0, 0, b"")
-
-
-def test_parts_of_counts_the_parts_of_a_cut_at_the_end(opened):
-    box = opened()
-    assert box.parts_of(1, START_MS) == 0
-    box.append(5, [message(1), message(2)])
-    box.append(9, [message(3), message(4), message(5)])
-    assert box.parts_of(9, START_MS) == 3
-    assert box.parts_of(5, START_MS) == 0  # not at the end
-    assert box.parts_of(10, START_MS) == 0
-
-
-def test_parts_of_another_life_of_the_readings_journal_do_not_count(opened):
-    # the cut's number may come again when that journal was lost; its time does not
-    box = opened()
-    box.append(5, [message(1, cut_at_ms=START_MS)])
-    box.append(5, [message(2, cut_at_ms=START_MS + 60_000)])
-    assert box.parts_of(5, START_MS + 60_000) == 1
-    assert box.parts_of(5, START_MS) == 0
 
 
 def test_sequences_that_a_platform_has_are_never_used_again(opened):
@@ -277,7 +261,7 @@ def test_sequences_that_a_platform_has_are_never_used_again(opened):
     box.cursor("platform").advance(40)
     box.close()
     box = opened()
-    box.append(50, [message(41)])
+    box.append([message(41)])
     assert box.head == 41
     assert box.read(41, GATEWAY) == message(41)
     assert Batch.from_bytes(box.read(17, GATEWAY)).kind is BatchKind.LOST

@@ -9,7 +9,14 @@ import pytest
 from agent.tests.fakes import GATEWAY, START_MS, FakeClock, FakeRecorder, TimeIsUpError
 from edgeagg.model import Quality
 from edgeagg_agent.bus import BusStats
-from edgeagg_agent.metrics import BUS_METRICS, BusTally, BusWatch, gateway_group
+from edgeagg_agent.metrics import (
+    BUS_METRICS,
+    STATE_METRICS,
+    BusTally,
+    BusWatch,
+    StateWatch,
+    gateway_group,
+)
 from edgeagg_agent.own_points import OwnPoints
 
 GROUP = 9
@@ -34,7 +41,9 @@ class Own:
                 strict=True,
             )
         ]
-        self.points = OwnPoints(GATEWAY, GROUP, self.watches, self.recorder, self.clock)
+        self.dropped = 0
+        state = StateWatch(lambda: (self.dropped, 4))
+        self.points = OwnPoints(GATEWAY, GROUP, self.watches, state, self.recorder, self.clock)
         group = gateway_group([(watch.name, watch.meters) for watch in self.watches])
         self.names = [point.name for point in group.points]
 
@@ -54,13 +63,15 @@ async def test_there_is_a_row_for_every_minute_with_a_value_for_every_point():
     ]
     for _, due_ms, at_ms, values, qualities in own.recorder.rows:
         assert due_ms <= at_ms < due_ms + 1_000
-        assert len(values) == len(qualities) == 2 * (len(BUS_METRICS) + 1) == len(own.names)
+        assert len(values) == len(qualities) == len(own.names)
+        assert len(values) == 2 * (len(BUS_METRICS) + 1) + len(STATE_METRICS)
         assert set(qualities) == {Quality.GOOD}
     assert own.recorder.gaps == []
 
 
 async def test_a_row_holds_the_counters_of_every_bus_at_its_time():
     own = Own(lasts_ms=150_000)
+    own.dropped = 11
     own.stats[1].no_reply, own.tallies[0].retries = 7, 3
     own.tallies[1].note("pv", slots=10, values=5)
     pass_ms = own.clock.pass_ms
@@ -73,6 +84,7 @@ async def test_a_row_holds_the_counters_of_every_bus_at_its_time():
     await own.run()
     first, second = map(own.named, own.recorder.rows)
     assert (first["roof_no_reply"], first["switchroom_no_reply"]) == (7, 0)
+    assert (first["state_dropped_batches"], first["state_not_kept_slots"]) == (11, 4)
     assert (first["switchroom_retries"], first["roof_retries"]) == (3, 0)
     assert (first["pv_completeness"], second["pv_completeness"]) == (500, 1000)
     assert first["switchroom_utilisation"] == second["switchroom_utilisation"] == 250

@@ -18,11 +18,8 @@ from edgeagg_agent.profile import (
     Part,
     Point,
     Ratio,
-    decode,
     decode_identity,
-    decode_ratio,
     load,
-    matches,
     wraps_at,
 )
 
@@ -51,6 +48,22 @@ def point(**changes):
 
 def shipped_point(meter, name):
     return next(p for p in load(meter, []).points if p.name == name)
+
+
+def packed(words):
+    return struct.pack(f">{len(words)}H", *words)
+
+
+def decode(which, words, ratios):
+    return profile_module.decode(which, packed(words), ratios)
+
+
+def decode_ratio(ratio, words):
+    return profile_module.decode_ratio(ratio, packed(words))
+
+
+def matches(check, words):
+    return profile_module.matches(check, packed(words))
 
 
 def words_of(code, value):
@@ -296,12 +309,9 @@ def test_a_ratio_that_nobody_set_is_an_error_and_not_a_plausible_zero(raw):
     assert decode_ratio(ratio, (40,)) == 40
 
 
-def test_registers_come_as_bytes_or_as_words():
-    signed = point(type="i32", order="CDAB")
-    assert decode(signed, b"\xff\xfe\xff\xff", {}) == (-2, Quality.GOOD)
-    assert decode(signed, (0xFFFE, 0xFFFF), {}) == (-2, Quality.GOOD)
+def test_half_a_register_is_a_programming_error():
     with pytest.raises(ValueError, match=r"1\.5 registers for a i32 that takes 2"):
-        decode(signed, b"\0\0\0", {})
+        profile_module.decode(point(type="i32"), b"\0\0\0", {})
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,15 @@ def test_an_energy_that_may_fall_is_no_totaliser(tmp_path, name):
     assert (made.points[0].kind, made.points[0].poll) == (Kind.GAUGE, Poll.ENERGY)
 
 
+def test_a_total_with_all_rates_of_the_meter_is_their_sum(tmp_path):
+    energy = {"unit": "kWh", "group": "energy"}
+    known = ["a", "a_t1", "a_t2", "b", "b_t1", "c_t1", "c_t2", "d", "e", "e_t2", "net", "net_t1"]
+    rows = [row(f"energy_{name}", 2 * at, **energy) for at, name in enumerate(known)]
+    (one,) = make(tmp_path, rows).sums
+    assert (one.total, one.parts) == ("energy_a", ("energy_a_t1", "energy_a_t2"))
+    assert make(tmp_path, rows[3:], name="fewer").sums == ()
+
+
 def test_ratios_are_registers_to_be_read_and_unused_ones_are_left_out(tmp_path):
     scales = [
         "name = 'CT', fc = 3, address = 0x20, type = 'u16', op = 'mul', factor = 0.1, default = 1",

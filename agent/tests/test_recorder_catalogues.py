@@ -8,8 +8,10 @@ import pytest
 from agent.tests.fakes import GATEWAY, START_MS, write_site
 from agent.tests.histories import BYTES_MAX, Cut, Delivered, Gap, Gateway, Row, messages
 from agent.tests.metering import METERS, PROFILE, REFUSAL, VALUES, Bench
+from edgeagg import content
 from edgeagg.batch import BatchKind
-from edgeagg.model import Catalogue, Quality
+from edgeagg.judged import AuditKind
+from edgeagg.model import Catalogue, PointInfo, Quality
 from edgeagg_agent import books, metrics
 from edgeagg_agent.config import load_site
 from edgeagg_agent.outbox import Outbox
@@ -148,3 +150,68 @@ async def test_a_scan_is_recorded_as_the_row_of_its_values(tmp_path, faults):
     (event,) = Delivered(found[0]).events
     refused = (VALUES[0], None, VALUES[2])
     assert event.values == (refused if faults else VALUES)
+
+
+def unjudged(catalogue):
+    """Return the catalogue as agents made it that judged nothing: version 1."""
+    groups = tuple(
+        replace(g, points=tuple(PointInfo(p.name, p.unit, p.exponent, p.kind) for p in g.points))
+        for g in catalogue.groups
+    )
+    return replace(catalogue, groups=groups, local_time=None)
+
+
+async def test_a_state_from_before_guards_is_taken_over_and_no_slot_is_forgotten(tmp_path, present):
+    before = unjudged(present)
+    assert before.to_bytes()[1] == 1
+    assert present.to_bytes()[1] == 2
+    folder = tmp_path / "state"
+    steps = [row(group, START_MS, len(g.points)) for group, g in enumerate(before.groups)]
+    await Gateway(folder, before).play([*steps, Cut(START_MS + 900)])
+    outbox = Outbox(folder, now_ms=LATER_MS, bytes_max=BYTES_MAX)
+    recorder = Recorder(folder, outbox, GATEWAY, present, now_ms=LATER_MS)
+    outbox.close()
+    known = [recorder.last_due_ms(group) for group in range(len(present.groups))]
+    assert known == [START_MS] * len(known), "the slots are the same ones, judged or not"
+    catalogues = [
+        Catalogue.from_bytes(b.payload)
+        for b in Delivered(messages(folder)).batches
+        if b.kind is BatchKind.CATALOGUE
+    ]
+    assert catalogues == [before, present]
+
+
+async def test_a_meter_that_was_replaced_is_audited_and_nothing_is_counted_across(
+    tmp_path, present
+):
+    folder = tmp_path / "state"
+    place = [p.name for p in present.groups[0].points].index("active_energy_import")
+    period_ms = present.groups[0].period_ms
+
+    def shown(value):
+        values = [0] * len(present.groups[0].points)
+        values[place] = value
+        return values
+
+    outbox = Outbox(folder, now_ms=START_MS, bytes_max=BYTES_MAX)
+    recorder = Recorder(folder, outbox, GATEWAY, present, now_ms=START_MS)
+    for slot, value in enumerate([1_000, 1_001, 1_002, 1, 2, 3]):
+        due_ms = START_MS + slot * period_ms
+        values = shown(value)
+        if slot == 3:
+            recorder.replaced(0)
+        recorder.row(0, due_ms=due_ms, at_ms=due_ms, values=values, qualities=bytes(len(values)))
+    await recorder.commit()
+    outbox.close()  # killed before the cut: the replacement comes back from the journal
+    outbox = Outbox(folder, now_ms=LATER_MS, bytes_max=BYTES_MAX)
+    await Recorder(folder, outbox, GATEWAY, present, now_ms=LATER_MS).cut(LATER_MS)
+    outbox.close()
+    data = [b for b in Delivered(messages(folder)).batches if b.kind is BatchKind.DATA]
+    (audit,) = [
+        one
+        for batch in data
+        for one in content.decode(batch.codec, batch.payload, present).audits
+        if one.point == place
+    ]
+    assert audit.kind is AuditKind.REPLACED
+    assert (audit.closing, audit.opening, audit.energy) == (1_002, 1, 0)

@@ -37,7 +37,7 @@ def test_a_line_without_baud_rate_is_refused():
 )
 def test_character_and_silence(baud, form, char_us, t35_us):
     timing = Timing.of(baud, form)
-    assert (timing.char_us, timing.t35_us) == (char_us, t35_us)
+    assert (timing.frame_us(1), timing.t35_us) == (char_us, t35_us)
 
 
 def test_a_frame_is_rounded_once_and_not_for_every_character():

@@ -279,7 +279,7 @@ def outbox(tmp_path):
 def fill(outbox, count):
     for sequence in range(outbox.head + 1, outbox.head + count + 1):
         batch = Batch(GATEWAY, EPOCH, sequence, BatchKind.DATA, bytes(16), START_MS, 1, b"payload")
-        outbox.append(sequence, [batch.to_bytes()])
+        outbox.append([batch.to_bytes()])
 
 
 def make_uplink(outbox):
@@ -375,6 +375,26 @@ async def test_on_connecting_it_subscribes_says_hello_and_delivers_everything(ou
     assert batches == [outbox.read(sequence, GATEWAY) for sequence in range(1, 51)]
     assert outbox.cursor("platform").through == 50
     assert "platform: not a receipt" in caplog.text
+
+
+async def test_a_batch_that_the_disk_cannot_read_now_is_sent_later(outbox, caplog):
+    fill(outbox, 3)
+    uplink = make_uplink(outbox)
+    read, failures = outbox.read, [5]
+
+    def failing(sequence, gateway):
+        if sequence == 2 and failures:
+            uplink._clock.pass_ms(6_000)  # the time-out of what is not receipted
+            raise OSError(failures.pop(), "Input/output error")
+        return read(sequence, gateway)
+
+    outbox.read = failing
+    done = asyncio.Event()
+    await deliver(
+        uplink, FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None), done
+    )
+    assert not failures
+    assert "platform: batch 2: Input/output error" in caplog.text
 
 
 async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):

@@ -4,26 +4,29 @@
 //! journal after a restart gives the same payloads, bit for bit.
 
 mod columns;
+mod demands;
 mod group;
+mod pending;
 
 use std::sync::Arc;
 
 use group::Group;
 
 use crate::calendar::Calendar;
-use crate::codec;
+use crate::codec::{self, Keyframe};
+use crate::demand::DemandShape;
 use crate::error::Error;
-use crate::reading::{Gap, Record, Row, GOOD, POINTS_MAX};
+use crate::reading::{Gap, Record, Row, RowView, GOOD, POINTS_MAX};
 use crate::table::Table;
 use crate::totaliser::Totaliser;
 use crate::varint::{write_u64, Reader};
-use crate::window::{PointKind, Windows, BRIDGE_PERIODS};
+use crate::window::{PointKind, BRIDGE_PERIODS};
 
 /// Cells after which a payload is full: at 10 bytes for the most hostile value it still fits the
 /// largest message (256 KiB).
 pub const CUT_CELLS_MAX: usize = 24_576;
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// The shape of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct GroupShape {
     kinds: Vec<PointKind>,
     /// Which points have statistics.
     sampled: Vec<bool>,
+    /// Which points have demand, in what shape.
+    demands: Vec<(usize, DemandShape)>,
 }
 
 impl GroupShape {
@@ -49,6 +54,7 @@ impl GroupShape {
         Ok(GroupShape {
             period_ms,
             sampled: vec![false; kinds.len()],
+            demands: Vec::new(),
             kinds,
         })
     }
@@ -61,6 +67,29 @@ impl GroupShape {
         for &point in points {
             let sampled = self.sampled.get_mut(point);
             *sampled.ok_or(Error::InvalidArgument("no such point"))? = true;
+        }
+        Ok(self)
+    }
+
+    /// The same, with the demand of these points for every local day.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a point that there is not or that is named twice, and for a slip below
+    /// the group's period.
+    pub fn with_demands(mut self, demands: &[(usize, DemandShape)]) -> Result<GroupShape, Error> {
+        for &(point, demand) in demands {
+            if point >= self.kinds.len() {
+                return Err(Error::InvalidArgument("no such point"));
+            }
+            if self.demands.iter().any(|known| known.0 == point) {
+                return Err(Error::InvalidArgument("the point has a demand already"));
+            }
+            if demand.slip_ms() < self.period_ms {
+                return Err(Error::InvalidArgument(
+                    "a demand's slip is not below the period its point is read in",
+                ));
+            }
+            self.demands.push((point, demand));
         }
         Ok(self)
     }
@@ -105,6 +134,14 @@ impl Cut {
         codec::encode_smallest(&self.tables)
     }
 
+    /// As [`Cut::encode`], but perhaps on top of a keyframe so many sequences back.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a distance that no payload can have; `TooLarge` as there.
+    pub fn encode_on(&self, keyframe: &Keyframe, back: u8) -> Result<(u8, Vec<u8>), Error> {
+        codec::encode_smallest_on(&self.tables, Some((keyframe, back)))
+    }
+
     /// The bytes that one codec makes of the tables.
     ///
     /// # Errors
@@ -122,8 +159,9 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
-    /// An aggregator over these groups, with the windows of a site in Shanghai. A window shorter
-    /// than a group's period means nothing for it and is left out there.
+    /// An aggregator over these groups, with the windows of a site in Shanghai; those of
+    /// [`crate::calendar::MONTH_MS`] are months. A window shorter than a group's period means
+    /// nothing for it and is left out there.
     ///
     /// # Errors
     /// `InvalidArgument` for a window length outside (0, 2^32).
@@ -140,26 +178,14 @@ impl Aggregator {
         lengths_ms: &[i64],
         calendar: Calendar,
     ) -> Result<Aggregator, Error> {
-        let calendar = Arc::new(calendar);
-        let mut groups = Vec::with_capacity(shapes.len());
-        for shape in shapes {
-            let mut windows = Vec::new();
-            for &length_ms in lengths_ms {
-                if u32::try_from(length_ms).is_err() {
-                    return Err(Error::InvalidArgument("window length out of range"));
-                }
-                if length_ms >= shape.period_ms {
-                    windows.push(Windows::new(
-                        length_ms,
-                        shape.period_ms,
-                        shape.kinds.clone(),
-                        shape.sampled.clone(),
-                        Arc::clone(&calendar),
-                    )?);
-                }
-            }
-            groups.push(Group::new(shape, windows));
+        if lengths_ms.iter().any(|&it| u32::try_from(it).is_err()) {
+            return Err(Error::InvalidArgument("window length out of range"));
         }
+        let calendar = Arc::new(calendar);
+        let groups = shapes
+            .into_iter()
+            .map(|shape| Group::new(shape, lengths_ms, &calendar))
+            .collect::<Result<_, _>>()?;
         Ok(Aggregator { groups, late: 0 })
     }
 
@@ -168,16 +194,31 @@ impl Aggregator {
     /// # Errors
     /// `InvalidArgument` for an unknown group, a row that does not fit it, or a slot not after the
     /// group's last one.
+    #[allow(clippy::needless_pass_by_value)] // what is pushed is given away
     pub fn push_row(&mut self, group: u32, row: Row) -> Result<Vec<u8>, Error> {
+        let mut record = Vec::new();
+        self.push_view(group, row.view(), &mut record)?;
+        Ok(record)
+    }
+
+    /// As [`Aggregator::push_row`], for a row that the caller keeps; append its journal record to
+    /// `record`.
+    ///
+    /// # Errors
+    /// As [`Aggregator::push_row`].
+    pub fn push_view(
+        &mut self,
+        group: u32,
+        row: RowView<'_>,
+        record: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let state = self.group_mut(group)?;
         row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
-        let record = Record::Row(group, row);
-        let bytes = record.to_bytes();
-        if let Record::Row(_, row) = record {
-            self.late += u64::from(!self.group_mut(group)?.push(row));
-        }
-        Ok(bytes)
+        row.write(group, record);
+        let in_time = state.push(row);
+        self.late += u64::from(!in_time);
+        Ok(())
     }
 
     /// Take in a run of slots that nobody read; return its journal record.

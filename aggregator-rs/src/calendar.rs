@@ -14,6 +14,8 @@ use crate::error::Error;
 pub const HOUR_MS: i64 = 3_600_000;
 /// Length of a day whose clock is not changed.
 pub const DAY_MS: i64 = 24 * HOUR_MS;
+/// The length that stands for a month of the local calendar, whatever its own length: 31 days.
+pub const MONTH_MS: i64 = 31 * DAY_MS;
 /// China Standard Time, without summer time since 1992: the default.
 pub const SHANGHAI_OFFSET_MS: i64 = 8 * HOUR_MS;
 /// Most changes of the offset; two a year fill more than ten centuries.
@@ -35,6 +37,17 @@ pub enum Span {
     Length(i64),
     /// Months of the calendar.
     Month,
+}
+
+impl Span {
+    /// What windows of this length are: [`MONTH_MS`] are months.
+    #[must_use]
+    pub fn of(length_ms: i64) -> Span {
+        match length_ms {
+            MONTH_MS => Span::Month,
+            _ => Span::Length(length_ms),
+        }
+    }
 }
 
 /// Time with one offset from UTC.
@@ -129,6 +142,28 @@ impl Calendar {
                 self.between(month_start(month) * DAY_MS, month_start(month + 1) * DAY_MS)
             }
         }
+    }
+
+    /// Whether every window of the one span ends where one of the shorter span does, so that it is
+    /// made of whole ones. Lengths are positive.
+    #[must_use]
+    pub fn nests(&self, shorter: Span, longer: Span) -> bool {
+        let (Span::Length(part_ms), whole_ms) = (match longer {
+            // a month begins at a midnight
+            Span::Month => (shorter, DAY_MS),
+            Span::Length(length_ms) => (shorter, length_ms),
+        }) else {
+            return longer == Span::Month;
+        };
+        let in_utc = part_ms < HOUR_MS && whole_ms >= HOUR_MS;
+        whole_ms % part_ms == 0 && (!in_utc || self.changes_are_multiples(part_ms))
+    }
+
+    /// Whether the local clock always shows a multiple when UTC does.
+    fn changes_are_multiples(&self, length_ms: i64) -> bool {
+        let changes = self.stretches.iter().skip(1).map(|it| it.from_ms);
+        let mut times = changes.chain(self.stretches.iter().map(|it| it.offset_ms));
+        times.all(|ms| ms % length_ms == 0)
     }
 
     fn hour(&self, at_ms: i64) -> Bounds {

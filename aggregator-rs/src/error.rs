@@ -20,6 +20,8 @@ pub enum Error {
     },
     /// A payload codec this version does not have.
     UnknownCodec(u8),
+    /// A payload that begins with what another one taught, so many sequences before its own.
+    NeedsKeyframe(u8),
     /// More than a stated limit.
     TooLarge {
         /// What is limited.
@@ -65,6 +67,9 @@ impl fmt::Display for Error {
             Error::Truncated { at } => write!(f, "the bytes end inside the field at offset {at}"),
             Error::Corrupt { at, what } => write!(f, "no valid {what} at offset {at}"),
             Error::UnknownCodec(id) => write!(f, "payload codec {id} is unknown to this version"),
+            Error::NeedsKeyframe(back) => {
+                write!(f, "the payload needs the one {back} sequences before it")
+            }
             Error::TooLarge { what, found, max } => {
                 write!(f, "{found} {what}, at most {max} are allowed")
             }

@@ -8,6 +8,7 @@ pub mod aggregator;
 pub mod calendar;
 pub mod codec;
 pub mod decode;
+pub mod demand;
 pub mod error;
 pub mod journal;
 pub mod moments;

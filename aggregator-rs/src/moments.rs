@@ -79,8 +79,25 @@ impl Moments {
         let magnitude = u128::from(value.unsigned_abs());
         self.covered_ms += span_ms;
         self.sum += i128::from(value) * i128::from(span_ms);
-        let square = Wide::product(magnitude * magnitude, span_ms as u128);
-        self.squares = self.squares.plus(square);
+        let square = magnitude * magnitude;
+        // spans are below 2^53: most products need no more than 128 bits
+        let share = match square >> 64 {
+            0 => Wide {
+                high: 0,
+                low: square * span_ms as u128,
+            },
+            _ => Wide::product(square, span_ms as u128),
+        };
+        self.squares = self.squares.plus(share);
+    }
+
+    /// Add the sums of another time. Beyond 2^53 ms in all nothing is added.
+    pub fn merge(&mut self, other: &Moments) {
+        if other.covered_ms <= COVERED_MAX_MS - self.covered_ms {
+            self.covered_ms += other.covered_ms;
+            self.sum += other.sum;
+            self.squares = self.squares.plus(other.squares);
+        }
     }
 
     /// The standard deviation; `None` when nothing was held or 64 bits do not hold it.

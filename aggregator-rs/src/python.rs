@@ -1,6 +1,7 @@
 //! The Python border: the only file that names pyo3. Values in, values out; errors become
 //! exceptions in one place.
 
+mod columns;
 mod journal;
 mod signature;
 
@@ -10,11 +11,12 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
-use crate::calendar::Calendar;
+use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
 use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
+use crate::demand::DemandShape;
 use crate::error::Error;
-use crate::reading::{Gap, Row};
+use crate::reading::{Gap, RowView};
 use crate::table::{Column, WINDOW_COLUMNS};
 use crate::totaliser::Guard;
 use crate::window::PointKind;
@@ -63,6 +65,16 @@ impl PyKind {
     }
 }
 
+/// The demands of one group, from (group, point, period, slip).
+fn demands_of(
+    demands: &[(usize, usize, i64, i64)],
+    group: usize,
+) -> Result<Vec<(usize, DemandShape)>, Error> {
+    let own = demands.iter().filter(|it| it.0 == group);
+    own.map(|&(_, point, period_ms, slip_ms)| Ok((point, DemandShape::new(period_ms, slip_ms)?)))
+        .collect()
+}
+
 /// See `_core.pyi`.
 #[pyclass(name = "Aggregator", module = "edgeagg._core")]
 struct PyAggregator(Aggregator);
@@ -70,16 +82,22 @@ struct PyAggregator(Aggregator);
 #[pymethods]
 impl PyAggregator {
     #[new]
-    #[pyo3(signature = (groups, window_lengths_ms, *, offsets = None, statistics = None))]
+    #[pyo3(signature = (groups, window_lengths_ms, *, offsets = None, statistics = None, demands = None))]
     #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn new(
         groups: Vec<(i64, Vec<PyKind>)>,
         window_lengths_ms: Vec<i64>,
         offsets: Option<Vec<(i64, i64)>>,
         statistics: Option<Vec<(usize, usize)>>,
+        demands: Option<Vec<(usize, usize, i64, i64)>>,
     ) -> PyResult<Self> {
         let statistics = statistics.unwrap_or_default();
-        if statistics.iter().any(|it| it.0 >= groups.len()) {
+        let demands = demands.unwrap_or_default();
+        let mut asked = statistics
+            .iter()
+            .map(|it| it.0)
+            .chain(demands.iter().map(|it| it.0));
+        if asked.any(|group| group >= groups.len()) {
             return Err(Error::InvalidArgument("no such group").into());
         }
         let shapes = groups
@@ -89,7 +107,8 @@ impl PyAggregator {
                 let kinds = kinds.into_iter().map(PyKind::kind);
                 let points = statistics.iter().filter(|it| it.0 == group);
                 GroupShape::new(period_ms, kinds.collect::<Result<_, _>>()?)?
-                    .with_statistics(&points.map(|it| it.1).collect::<Vec<_>>())
+                    .with_statistics(&points.map(|it| it.1).collect::<Vec<_>>())?
+                    .with_demands(&demands_of(&demands, group)?)
             })
             .collect::<Result<_, _>>()?;
         let calendar = match offsets {
@@ -100,6 +119,7 @@ impl PyAggregator {
         Ok(PyAggregator(aggregator))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn push_row<'py>(
         &mut self,
         py: Python<'py>,
@@ -109,13 +129,15 @@ impl PyAggregator {
         values: Vec<Option<i64>>,
         qualities: Vec<u8>,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok(PyBytes::new(py, &self.0.push_row(group, row)?))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok(PyBytes::new(py, &record))
     }
 
     #[pyo3(signature = (group, due_ms, at_ms, plan, replies, *, ratios = 0))]
@@ -133,13 +155,15 @@ impl PyAggregator {
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let (values, qualities) = plan.decode_all(&replies, ratios)?;
         let told = PyBytes::new(py, &qualities);
-        let row = Row {
+        let row = RowView {
             due_ms,
             at_ms,
-            values,
-            qualities,
+            values: &values,
+            qualities: &qualities,
         };
-        Ok((PyBytes::new(py, &self.0.push_row(group, row)?), told))
+        let mut record = Vec::new();
+        self.0.push_view(group, row, &mut record)?;
+        Ok((PyBytes::new(py, &record), told))
     }
 
     fn push_gap<'py>(
@@ -182,16 +206,17 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut(&mut self, now_ms: i64) -> PyResult<Option<PyCut>> {
-        Ok(self.0.cut(now_ms)?.map(PyCut))
+    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> PyResult<Option<PyCut>> {
+        Ok(py.detach(|| self.0.cut(now_ms))?.map(PyCut))
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.0.snapshot()?))
+        let snapshot = py.detach(|| self.0.snapshot())?;
+        Ok(PyBytes::new(py, &snapshot))
     }
 
-    fn restore(&mut self, snapshot: &[u8]) -> PyResult<()> {
-        Ok(self.0.restore(snapshot)?)
+    fn restore(&mut self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
+        Ok(py.detach(|| self.0.restore(snapshot))?)
     }
 }
 
@@ -239,6 +264,18 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
 #[derive(PartialEq)]
 struct PyCut(Cut);
 
+/// See `_core.pyi`.
+#[pyclass(name = "Keyframe", module = "edgeagg._core", frozen)]
+struct PyKeyframe(codec::Keyframe);
+
+#[pymethods]
+impl PyKeyframe {
+    #[new]
+    fn new(py: Python<'_>, payload: &[u8]) -> PyResult<Self> {
+        Ok(PyKeyframe(py.detach(|| codec::Keyframe::new(payload))?))
+    }
+}
+
 #[pymethods]
 impl PyCut {
     #[getter]
@@ -246,15 +283,21 @@ impl PyCut {
         counts_tuple(self.0.counts)
     }
 
-    #[pyo3(signature = (codec=None))]
+    #[pyo3(signature = (codec=None, *, anchor=None))]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
     fn encode<'py>(
         &self,
         py: Python<'py>,
         codec: Option<u8>,
+        anchor: Option<(Py<PyKeyframe>, u8)>,
     ) -> PyResult<(u8, Bound<'py, PyBytes>)> {
-        let (codec, payload) = py.detach(|| match codec {
-            Some(codec) => self.0.encode_as(codec).map(|payload| (codec, payload)),
-            None => self.0.encode(),
+        let anchor = anchor
+            .as_ref()
+            .map(|(keyframe, back)| (&keyframe.get().0, *back));
+        let (codec, payload) = py.detach(|| match (codec, anchor) {
+            (Some(codec), _) => self.0.encode_as(codec).map(|payload| (codec, payload)),
+            (None, Some((keyframe, back))) => self.0.encode_on(keyframe, back),
+            (None, None) => self.0.encode(),
         })?;
         Ok((codec, PyBytes::new(py, &payload)))
     }
@@ -324,13 +367,22 @@ impl PyScanPlan {
 
 /// See `_core.pyi`.
 #[pyfunction]
+fn anchor_of(codec: u8, payload: &[u8]) -> PyResult<Option<u8>> {
+    Ok(codec::anchor_of(codec, payload)?)
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[pyo3(signature = (codec, payload, keyframe=None))]
 #[allow(clippy::type_complexity)]
 fn decode(
     py: Python<'_>,
     codec: u8,
     payload: &[u8],
+    keyframe: Option<&Bound<'_, PyKeyframe>>,
 ) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
-    let tables = py.detach(|| codec::decode(codec, payload))?;
+    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
+    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
     Ok(tables
         .iter()
         .map(|table| {
@@ -354,15 +406,22 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "CODEC_DELTA",
             "CODEC_PLAIN",
             "CUT_CELLS_MAX",
+            "KEYFRAME_BACK_MAX",
+            "MONTH_MS",
             "VERSION",
             "WINDOW_COLUMNS",
             "Aggregator",
             "CodecError",
             "Cut",
             "Journal",
+            "Keyframe",
             "ScanPlan",
             "SecretKey",
+            "anchor_of",
             "decode",
+            "decode_columns",
+            "read_first",
+            "read_segment",
             "verify",
         ],
     )?;
@@ -371,13 +430,20 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CODEC_DELTA", codec::CODEC_DELTA)?;
     module.add("CODEC_PLAIN", codec::CODEC_PLAIN)?;
     module.add("CUT_CELLS_MAX", CUT_CELLS_MAX)?;
+    module.add("MONTH_MS", MONTH_MS)?;
+    module.add("KEYFRAME_BACK_MAX", codec::BACK_MAX)?;
     module.add("WINDOW_COLUMNS", WINDOW_COLUMNS)?;
     module.add("CodecError", module.py().get_type::<CodecError>())?;
     module.add_class::<PyAggregator>()?;
     module.add_class::<PyCut>()?;
     module.add_class::<journal::PyJournal>()?;
+    module.add_class::<PyKeyframe>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
-    module.add_function(wrap_pyfunction!(decode, module)?)
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
+    module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
+    module.add_function(wrap_pyfunction!(journal::read_segment, module)?)
 }

@@ -19,11 +19,27 @@ pub struct Sample {
 impl Sample {
     /// Add a value.
     pub fn push(&mut self, value: i64) {
-        self.overflowed |= self.values.len() >= VALUES_MAX;
+        self.extend(&[value]);
+    }
+
+    /// Add the values of a later time.
+    pub fn merge(&mut self, later: &Sample) {
+        self.overflowed |= later.overflowed;
+        self.extend(&later.values);
+    }
+
+    /// Forget all values, but not the memory they took.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.overflowed = false;
+    }
+
+    fn extend(&mut self, values: &[i64]) {
+        self.overflowed |= self.values.len() + values.len() > VALUES_MAX;
         if self.overflowed {
             self.values = Vec::new();
         } else {
-            self.values.push(value);
+            self.values.extend_from_slice(values);
         }
     }
 

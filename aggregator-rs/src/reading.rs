@@ -2,8 +2,10 @@
 //! meter was replaced. All have a record form for the gateway's journal, from which the aggregator
 //! is rebuilt after a restart.
 
+mod values;
+
 use crate::error::Error;
-use crate::varint::{write_i64, write_option, write_u64, Reader};
+use crate::varint::{write_i64, write_u64, Reader};
 
 /// Quality of a reading that is good; any other number is a reason (see `edgeagg.model.Quality`).
 pub const GOOD: u8 = 0;
@@ -13,6 +15,9 @@ pub const IMPLAUSIBLE: u8 = 4;
 
 /// Most points one group may have.
 pub const POINTS_MAX: usize = 512;
+
+/// Bytes in front of a row's qualities, at most.
+const ROW_HEAD_MAX: usize = 32;
 
 const TAG_ROW: u8 = 1;
 const TAG_GAP: u8 = 2;
@@ -55,13 +60,39 @@ pub enum Record {
     Replaced(u32),
 }
 
+/// A row that somebody else holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowView<'a> {
+    /// As in [`Row`].
+    pub due_ms: i64,
+    /// As in [`Row`].
+    pub at_ms: i64,
+    /// As in [`Row`].
+    pub values: &'a [Option<i64>],
+    /// As in [`Row`].
+    pub qualities: &'a [u8],
+}
+
 impl Row {
+    /// The row, borrowed.
+    #[must_use]
+    pub fn view(&self) -> RowView<'_> {
+        RowView {
+            due_ms: self.due_ms,
+            at_ms: self.at_ms,
+            values: &self.values,
+            qualities: &self.qualities,
+        }
+    }
+}
+
+impl RowView<'_> {
     /// Check that a value is absent exactly where the quality says why, or present and flagged.
     ///
     /// # Errors
     /// `InvalidArgument` when the number of values or qualities is not `points`, or a value is
     /// missing without a reason.
-    pub fn check(&self, points: usize) -> Result<(), Error> {
+    pub fn check(self, points: usize) -> Result<(), Error> {
         if self.values.len() != points || self.qualities.len() != points {
             return Err(Error::InvalidArgument(
                 "a row needs one value or reason for every point of its group",
@@ -70,7 +101,7 @@ impl Row {
         let silent = self
             .values
             .iter()
-            .zip(&self.qualities)
+            .zip(self.qualities)
             .any(|(value, &quality)| value.is_none() && quality == GOOD);
         if silent {
             return Err(Error::InvalidArgument(
@@ -78,6 +109,28 @@ impl Row {
             ));
         }
         Ok(())
+    }
+
+    /// The highest quality number.
+    #[must_use]
+    pub fn worst(self) -> u8 {
+        self.qualities.iter().fold(GOOD, |a, &b| a.max(b))
+    }
+
+    /// Append the record of a row of this group.
+    pub fn write(self, group: u32, out: &mut Vec<u8>) {
+        out.reserve(ROW_HEAD_MAX + self.qualities.len() + values::bytes_max(self.values.len()));
+        out.push(TAG_ROW);
+        write_u64(out, u64::from(group));
+        write_i64(out, self.due_ms);
+        write_i64(out, self.at_ms.wrapping_sub(self.due_ms));
+        write_u64(out, self.values.len() as u64);
+        let worst = self.worst();
+        out.push(worst);
+        if worst != GOOD {
+            out.extend_from_slice(self.qualities);
+        }
+        values::write(self.values, out);
     }
 }
 
@@ -87,17 +140,7 @@ impl Record {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
-            Record::Row(group, row) => {
-                out.push(TAG_ROW);
-                write_u64(&mut out, u64::from(*group));
-                write_i64(&mut out, row.due_ms);
-                write_i64(&mut out, row.at_ms.wrapping_sub(row.due_ms));
-                write_u64(&mut out, row.values.len() as u64);
-                for (value, quality) in row.values.iter().zip(&row.qualities) {
-                    out.push(*quality);
-                    write_option(&mut out, *value);
-                }
-            }
+            Record::Row(group, row) => row.view().write(*group, &mut out),
             Record::Gap(group, gap) => {
                 out.push(TAG_GAP);
                 write_u64(&mut out, u64::from(*group));
@@ -127,21 +170,19 @@ impl Record {
                 let due_ms = reader.i64()?;
                 let at_ms = due_ms.wrapping_add(reader.i64()?);
                 let points = reader.count("points", POINTS_MAX)?;
-                let mut values = Vec::with_capacity(points);
-                let mut qualities = Vec::with_capacity(points);
-                for _ in 0..points {
-                    qualities.push(reader.byte()?);
-                    values.push(reader.option()?);
-                }
-                Record::Row(
-                    group,
-                    Row {
-                        due_ms,
-                        at_ms,
-                        values,
-                        qualities,
-                    },
-                )
+                let qualities = match reader.byte()? {
+                    GOOD => vec![GOOD; points],
+                    _ => (0..points)
+                        .map(|_| reader.byte())
+                        .collect::<Result<_, _>>()?,
+                };
+                let row = Row {
+                    due_ms,
+                    at_ms,
+                    values: values::read(&mut reader, points)?,
+                    qualities,
+                };
+                Record::Row(group, row)
             }
             TAG_GAP => Record::Gap(
                 group,

@@ -20,6 +20,8 @@ pub enum TableKind {
     /// One row per closed window: start, length, then [`STATISTICS_COLUMNS`] columns per point that
     /// they are asked for.
     Statistics,
+    /// One row per local day of each point whose demand is asked for, [`DEMAND_COLUMNS`] columns.
+    Demands,
 }
 
 /// Columns of one point in a table of windows, in this order: rows, values, minimum, maximum,
@@ -48,6 +50,12 @@ pub const STATISTICS_LEAD: usize = 2;
 /// (three more decimals than the point), 50th and 95th percentile of its values.
 pub const STATISTICS_COLUMNS: usize = 3;
 
+/// Columns of a table of demands: point, start and length of the day, highest block demand and end
+/// of its period, highest sliding demand and end of its period, block periods that were known.
+/// Demand from a totaliser is in its resolution per hour, that from a gauge has three more decimals
+/// than the gauge.
+pub const DEMAND_COLUMNS: usize = 8;
+
 /// A column: one value, or none, per row.
 pub type Column = Vec<Option<i64>>;
 
@@ -72,6 +80,7 @@ impl TableKind {
             TableKind::Audits => 4,
             TableKind::Uncertainties => 5,
             TableKind::Statistics => 6,
+            TableKind::Demands => 7,
         }
     }
 
@@ -85,6 +94,7 @@ impl TableKind {
             TableKind::Audits,
             TableKind::Uncertainties,
             TableKind::Statistics,
+            TableKind::Demands,
         ];
         kinds.into_iter().find(|kind| kind.code() == code)
     }
@@ -112,6 +122,7 @@ impl Table {
             TableKind::Windows => columns.len() > 1 && (columns.len() - 1) % WINDOW_COLUMNS == 0,
             TableKind::Gaps => columns.len() == GAP_COLUMNS,
             TableKind::Audits => columns.len() == AUDIT_COLUMNS,
+            TableKind::Demands => columns.len() == DEMAND_COLUMNS,
             TableKind::Uncertainties => columns.len() > UNCERTAINTY_LEAD,
             TableKind::Statistics => {
                 columns.len() > STATISTICS_LEAD

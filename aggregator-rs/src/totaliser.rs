@@ -23,7 +23,7 @@ pub const DOUBT_MS: i64 = 20 * 60 * 1_000;
 /// Readings of a possible new line that are kept; with one more the doubt is over early.
 pub const RUN_MAX: usize = 2_048;
 
-const HOUR_MS: i128 = 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
 
 /// How long a doubt lasts when silence up to `bridge_ms` is interpolated over: a meter that is read
 /// once in an hour needs more than one reading to come back.
@@ -175,7 +175,12 @@ impl Totaliser {
     /// most, and rounds at both ends.
     fn rise_max(&self, elapsed_ms: i64) -> i128 {
         let time_ms = i128::from(elapsed_ms.max(0)) + i128::from(self.period_ms);
-        let counted = i128::from(self.guard.rate_max_per_h) * time_ms / HOUR_MS;
+        let counted = i128::from(self.guard.rate_max_per_h) * time_ms;
+        // a processor divides 64 bits many times as fast as 128
+        let counted = match u64::try_from(counted) {
+            Ok(counted) => i128::from(counted / HOUR_MS),
+            Err(_) => counted / i128::from(HOUR_MS),
+        };
         counted + 2 * i128::from(self.guard.resolution)
     }
 

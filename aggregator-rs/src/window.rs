@@ -1,4 +1,4 @@
-//! Windows of one length over one group: half-open [start, end), where [`crate::calendar`] puts them.
+//! Windows over one group: half-open [start, end), where [`crate::calendar`] puts them.
 //!
 //! A gauge is held from one good reading to the next, at most [`HOLD_PERIODS`] periods and never
 //! past a failed one; its mean is weighted by the time it was held. A totaliser's energy is the
@@ -6,19 +6,25 @@
 //! on either side, if they lie within [`BRIDGE_PERIODS`] periods of each other. One without a guard
 //! that ran backwards leaves the windows it touched without energy; one with a guard is judged (see
 //! [`crate::totaliser`]), and windows wait for the verdict.
+//!
+//! Lengths that nest make a chain: a row is taken in once, for the shortest one, and what a
+//! stretch of that length came to is added to the longer windows without an error. A row that is
+//! too late for a window that has ended is in none of the chain. Time without a row makes no short
+//! window, but values held then count in the longer ones.
 
 mod cell;
+mod level;
+mod sums;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use cell::Cell;
+use level::{Level, Points};
+use sums::Sums;
 
 use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
-use crate::reading::Row;
-use crate::table::WINDOW_COLUMNS;
-use crate::totaliser::{doubt_ms, Guard, Step};
+use crate::reading::{RowView, GOOD};
+use crate::totaliser::{Guard, Step};
 use crate::varint::{write_i64, write_u64, Reader};
 
 /// How long a value stands for its point, in periods.
@@ -60,12 +66,6 @@ pub struct Good {
     pub held_until_ms: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Window {
-    bounds: Bounds,
-    cells: Vec<Cell>,
-}
-
 /// What a point's totaliser counted: the point's index, and the step.
 pub type PointStep = (usize, Step);
 
@@ -82,231 +82,226 @@ pub struct WindowRow {
     pub statistics: Vec<Option<i64>>,
 }
 
-/// The windows of one length over one group.
+/// The windows of some lengths over one group, each made of whole windows of the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Windows {
-    length_ms: i64,
-    period_ms: i64,
-    kinds: Vec<PointKind>,
-    /// Which points have statistics.
-    sampled: Vec<bool>,
-    calendar: Arc<Calendar>,
-    open: Option<Window>,
-    /// Past their end, waiting for the reading behind it.
-    closing: VecDeque<Window>,
-    /// The time up to which held values have been weighed.
+pub struct Chain {
+    points: Points,
+    /// With the place of each length among all lengths.
+    levels: Vec<(usize, Level)>,
+    /// The open window of the first length; empty when there is none.
+    stretch: Bounds,
+    /// Rows in it.
+    rows: u32,
+    /// What they come to.
+    sums: Vec<Sums>,
+    /// The time up to which held values have been weighed in it.
     weighed_ms: i64,
     /// No reading before this time can enter a window any more.
     sealed_ms: i64,
 }
 
-impl Windows {
-    /// Windows of `length_ms` over points of these kinds, read every `period_ms`; `sampled` tells,
-    /// for each of them, whether it has statistics.
-    ///
-    /// # Errors
-    /// `InvalidArgument` unless both times are positive.
-    pub fn new(
-        length_ms: i64,
-        period_ms: i64,
-        kinds: Vec<PointKind>,
-        sampled: Vec<bool>,
-        calendar: Arc<Calendar>,
-    ) -> Result<Windows, Error> {
-        if length_ms <= 0 || period_ms <= 0 {
-            return Err(Error::InvalidArgument(
-                "window length and period must be positive",
-            ));
+const NOTHING: Bounds = Bounds {
+    start_ms: i64::MIN,
+    end_ms: i64::MIN,
+};
+
+/// Windows of these lengths over points of these kinds, read every `period_ms`, in as few chains as
+/// there can be; `sampled` tells, for each of the points, whether it has statistics.
+///
+/// # Errors
+/// `InvalidArgument` unless all times are positive.
+pub fn chains(
+    lengths_ms: &[i64],
+    period_ms: i64,
+    kinds: &[PointKind],
+    sampled: &[bool],
+    calendar: &Arc<Calendar>,
+) -> Result<Vec<Chain>, Error> {
+    if period_ms <= 0 || lengths_ms.iter().any(|&it| it <= 0) {
+        return Err(Error::InvalidArgument(
+            "window length and period must be positive",
+        ));
+    }
+    let mut lengths: Vec<(usize, i64)> = lengths_ms.iter().copied().enumerate().collect();
+    lengths.sort_by_key(|&(_, length_ms)| length_ms);
+    let mut chains: Vec<(Span, Chain)> = Vec::new();
+    for (place, length_ms) in lengths {
+        let span = Span::of(length_ms);
+        let level = (place, Level::new(length_ms));
+        let nests = |it: &&mut (Span, Chain)| calendar.nests(it.0, span);
+        if let Some((_, chain)) = chains.iter_mut().find(nests) {
+            chain.levels.push(level);
+        } else {
+            let points = Points {
+                period_ms,
+                kinds: kinds.to_vec(),
+                sampled: sampled.to_vec(),
+                calendar: Arc::clone(calendar),
+            };
+            chains.push((span, Chain::new(points, level)));
         }
-        Ok(Windows {
-            length_ms,
-            period_ms,
-            kinds,
-            sampled,
-            calendar,
-            open: None,
-            closing: VecDeque::new(),
+    }
+    Ok(chains.into_iter().map(|(_, chain)| chain).collect())
+}
+
+impl Chain {
+    fn new(points: Points, level: (usize, Level)) -> Chain {
+        Chain {
+            sums: points.sampled.iter().map(|&it| Sums::new(it)).collect(),
+            points,
+            levels: vec![level],
+            stretch: NOTHING,
+            rows: 0,
             weighed_ms: i64::MIN,
             sealed_ms: i64::MIN,
-        })
-    }
-
-    /// The length in milliseconds.
-    #[must_use]
-    pub fn length_ms(&self) -> i64 {
-        self.length_ms
+        }
     }
 
     /// Take a row in; `before` holds each point's last good reading before it, `steps` what the
     /// totalisers counted up to it. Return false when the row came too late for its window.
-    pub fn push(&mut self, row: &Row, before: &[Option<Good>], steps: &[PointStep]) -> bool {
+    pub fn push(&mut self, row: RowView<'_>, before: &[Option<Good>], steps: &[PointStep]) -> bool {
         let at_ms = row.at_ms;
-        let open_start_ms = self
-            .open
-            .as_ref()
-            .map_or(i64::MIN, |open| open.bounds.start_ms);
-        if at_ms < self.sealed_ms || at_ms < open_start_ms {
+        if at_ms < self.sealed_ms || at_ms < self.stretch.start_ms {
             return false;
         }
-        self.advance(at_ms, before);
-        let mut open = self.open.take().unwrap_or_else(|| Window {
-            bounds: self.bounds(at_ms),
-            cells: self.sampled.iter().map(|&it| Cell::new(it)).collect(),
-        });
-        self.weigh(&mut open, at_ms, before);
+        if at_ms >= self.stretch.end_ms {
+            self.pass(at_ms, before);
+            self.open(at_ms, before);
+        }
+        let points = self.sums.iter_mut().zip(before).zip(row.values);
+        for ((sums, good), value) in points {
+            if let Some(good) = good {
+                sums.hold(good, self.weighed_ms, at_ms);
+            }
+            if let Some(value) = value {
+                sums.take(*value);
+            }
+        }
+        if row.worst() != GOOD {
+            for (sums, &quality) in self.sums.iter_mut().zip(row.qualities) {
+                sums.worst = sums.worst.max(quality);
+            }
+        }
+        self.rows += 1;
         // the clock may have been set back inside the window: no time is weighed twice
         self.weighed_ms = self.weighed_ms.max(at_ms);
-        for ((cell, value), quality) in open.cells.iter_mut().zip(&row.values).zip(&row.qualities) {
-            cell.take(*value, *quality);
-        }
-        self.open = Some(open);
         self.settle(steps);
         true
     }
 
     /// Settle the ends of the windows that lie within the steps.
     pub fn settle(&mut self, steps: &[PointStep]) {
-        for window in self.closing.iter_mut().chain(&mut self.open) {
-            for (point, step) in steps {
-                if let Some(cell) = window.cells.get_mut(*point) {
-                    cell.settle(step, window.bounds);
-                }
+        let Bounds { start_ms, end_ms } = self.stretch;
+        // most steps lie inside one stretch and touch no end
+        let is_inside = |(_, step): &PointStep| {
+            step.from_ms > start_ms && step.to_ms < end_ms && step.from <= step.to
+        };
+        for (_, level) in &mut self.levels {
+            if level.has_closing() || !steps.iter().all(is_inside) {
+                level.settle(steps);
             }
         }
     }
 
-    /// Close what ended [`LATENESS_MS`] ago and return, oldest first, the windows that are complete
-    /// or can wait no longer for the reading behind their end, or for the verdict on a point that
-    /// is `doubted`.
+    /// Close what ended [`LATENESS_MS`] ago, and put what is complete, or can wait no longer, into
+    /// `closed` in the place of its length; `doubted` tells which points wait for a verdict.
     pub fn close_due(
         &mut self,
         now_ms: i64,
         before: &[Option<Good>],
         doubted: &[bool],
-    ) -> Vec<WindowRow> {
+        closed: &mut [Vec<WindowRow>],
+    ) {
         let settled_ms = now_ms.saturating_sub(LATENESS_MS);
-        let ended = self
-            .open
-            .as_ref()
-            .is_some_and(|open| open.bounds.end_ms <= settled_ms);
-        if ended {
-            self.advance(settled_ms, before);
-        }
-        let mut rows = Vec::new();
-        while let Some(window) = self.closing.front() {
-            let waited_ms = settled_ms - window.bounds.end_ms;
-            // a doubt that can still settle this end began at most a bridge behind it
-            let bridge_ms = self.period_ms * BRIDGE_PERIODS;
-            let verdict_ms = bridge_ms + doubt_ms(bridge_ms);
-            let awaited = window.cells.iter().zip(&self.kinds).enumerate();
-            let awaited = awaited.filter(|(_, (cell, kind))| !cell.is_settled(**kind));
-            let longest_ms = awaited.map(|(point, _)| match doubted.get(point) {
-                Some(true) => verdict_ms,
-                _ => bridge_ms,
-            });
-            if longest_ms
-                .max()
-                .is_some_and(|longest_ms| waited_ms < longest_ms)
-            {
-                break;
-            }
-            if let Some(window) = self.closing.pop_front() {
-                rows.push(self.finish(&window));
+        self.pass(settled_ms, before);
+        for (place, level) in &mut self.levels {
+            if let Some(closed) = closed.get_mut(*place) {
+                closed.append(&mut level.close(settled_ms, doubted, &self.points));
             }
         }
-        rows
     }
 
-    fn bounds(&self, at_ms: i64) -> Bounds {
-        self.calendar.bounds(at_ms, Span::Length(self.length_ms))
-    }
-
-    /// Move the open window to `closing` when `to_ms` lies at or behind its end.
-    fn advance(&mut self, to_ms: i64, before: &[Option<Good>]) {
-        let Some(mut open) = self.open.take() else {
+    /// End the windows that have ended by `to_ms`.
+    fn pass(&mut self, to_ms: i64, before: &[Option<Good>]) {
+        let open = self.levels.iter().filter_map(|(_, level)| level.bounds());
+        let ended = open.map(|it| it.end_ms).filter(|&end_ms| end_ms <= to_ms);
+        let Some(passed_ms) = ended.max() else {
             return;
         };
-        let end_ms = open.bounds.end_ms;
-        if to_ms < end_ms {
-            self.open = Some(open);
-            return;
+        // a longer window never ends inside a shorter one
+        if self.stretch != NOTHING {
+            self.end_stretch(before);
         }
-        self.weigh(&mut open, end_ms, before);
-        self.weighed_ms = end_ms;
-        self.sealed_ms = end_ms;
-        self.closing.push_back(open);
-    }
-
-    /// Add the held values' share of time up to `to_ms` to `window`.
-    fn weigh(&self, window: &mut Window, to_ms: i64, before: &[Option<Good>]) {
-        let from_ms = self.weighed_ms.max(window.bounds.start_ms);
-        for (cell, good) in window.cells.iter_mut().zip(before) {
-            let Some(good) = good else { continue };
-            let from_ms = from_ms.max(good.at_ms);
-            let span_ms = to_ms.min(good.held_until_ms) - from_ms;
-            if span_ms > 0 {
-                cell.hold(good.value, span_ms);
-            }
+        self.sealed_ms = passed_ms;
+        for (_, level) in &mut self.levels {
+            level.hold(passed_ms, before);
+            level.end(passed_ms);
         }
     }
 
-    fn finish(&self, window: &Window) -> WindowRow {
-        let mut row = WindowRow {
-            start_ms: window.bounds.start_ms,
-            values: Vec::with_capacity(self.kinds.len() * WINDOW_COLUMNS),
-            uncertainties: Vec::new(),
-            statistics: Vec::new(),
-        };
-        for (cell, kind) in window.cells.iter().zip(&self.kinds) {
-            row.values.extend_from_slice(&cell.finish(*kind));
-            row.statistics.extend(cell.statistics().iter().flatten());
-            if kind.is_guarded() {
-                let uncertainty = cell.energy().map(|(_, uncertainty)| uncertainty);
-                row.uncertainties.push(uncertainty);
+    fn end_stretch(&mut self, before: &[Option<Good>]) {
+        let end_ms = self.stretch.end_ms;
+        for (sums, good) in self.sums.iter_mut().zip(before) {
+            if let Some(good) = good {
+                sums.hold(good, self.weighed_ms, end_ms);
             }
         }
-        row
+        for (_, level) in &mut self.levels {
+            level.merge(self.rows, &self.sums, end_ms);
+        }
+        self.sums.iter_mut().for_each(Sums::clear);
+        self.rows = 0;
+        self.stretch = NOTHING;
+    }
+
+    /// Open the windows that `at_ms` lies in.
+    fn open(&mut self, at_ms: i64, before: &[Option<Good>]) {
+        for (_, level) in self.levels.iter_mut().rev() {
+            // the shortest comes last
+            self.stretch = level.open(at_ms, &self.points);
+        }
+        self.weighed_ms = self.stretch.start_ms;
+        for (_, level) in &mut self.levels {
+            // no row came in what lies before the stretch
+            level.hold(self.stretch.start_ms, before);
+        }
     }
 
     /// Append the state to a snapshot.
     pub fn save(&self, out: &mut Vec<u8>) {
         write_i64(out, self.weighed_ms);
         write_i64(out, self.sealed_ms);
-        write_u64(out, u64::from(self.open.is_some()));
-        write_u64(out, self.closing.len() as u64);
-        for window in self.open.iter().chain(&self.closing) {
-            write_i64(out, window.bounds.start_ms);
-            for (cell, kind) in window.cells.iter().zip(&self.kinds) {
-                cell.save(out, *kind);
-            }
+        for (_, level) in &self.levels {
+            level.save(out, &self.points);
+        }
+        write_u64(out, u64::from(self.rows));
+        if self.rows > 0 {
+            self.sums.iter().for_each(|sums| sums.save(out));
         }
     }
 
-    /// Read the state that [`Windows::save`] wrote for windows of the same shape.
+    /// Read the state that [`Chain::save`] wrote for windows of the same shape.
     ///
     /// # Errors
     /// `Truncated`, `Corrupt` or `TooLarge`.
     pub fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
         self.weighed_ms = reader.i64()?;
         self.sealed_ms = reader.i64()?;
-        let open = reader.count("open windows", 1)?;
-        let closing = reader.count("closing windows", 1 << 16)?;
-        self.open = None;
-        self.closing.clear();
-        for index in 0..open + closing {
-            let start_ms = reader.i64()?;
-            let points = self.kinds.iter().zip(&self.sampled);
-            let cells = points.map(|(kind, sampled)| Cell::load(reader, *kind, *sampled));
-            let cells = cells.collect::<Result<_, _>>()?;
-            let bounds = Bounds {
-                start_ms,
-                end_ms: self.bounds(start_ms).end_ms,
-            };
-            let window = Window { bounds, cells };
-            if index < open {
-                self.open = Some(window);
-            } else {
-                self.closing.push_back(window);
+        for (_, level) in &mut self.levels {
+            level.load(reader, &self.points)?;
+        }
+        self.rows = reader.count("rows", u32::MAX as usize)? as u32;
+        self.stretch = NOTHING;
+        self.sums.iter_mut().for_each(Sums::clear);
+        if self.rows > 0 {
+            let shortest = self.levels.first();
+            let bounds = shortest.and_then(|(_, level)| level.bounds());
+            self.stretch = bounds.ok_or(Error::Corrupt {
+                at: reader.position(),
+                what: "open window",
+            })?;
+            for (sums, &sampled) in self.sums.iter_mut().zip(&self.points.sampled) {
+                *sums = Sums::load(reader, sampled)?;
             }
         }
         Ok(())

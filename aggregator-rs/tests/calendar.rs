@@ -2,7 +2,9 @@
 //! through time, minute by minute.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
-use edgeagg_core::calendar::{Bounds, Calendar, Span, DAY_MS, HOUR_MS, SHANGHAI_OFFSET_MS};
+use edgeagg_core::calendar::{
+    Bounds, Calendar, Span, DAY_MS, HOUR_MS, MONTH_MS, SHANGHAI_OFFSET_MS,
+};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY: Span = Span::Length(DAY_MS);
@@ -119,6 +121,47 @@ fn a_month_begins_with_its_first_local_day() {
     assert_eq!(bounds(&calendar, may.1 - 1, Span::Month), may);
     let october = bounds(&berlin(), utc(10, 25, 0, 0), Span::Month);
     assert_eq!(october.1 - october.0, 31 * DAY_MS + HOUR_MS);
+}
+
+#[test]
+fn the_length_of_31_days_means_a_month() {
+    assert_eq!(Span::of(MONTH_MS), Span::Month);
+    assert_eq!(Span::of(DAY_MS), DAY);
+    let february = bounds(&berlin(), utc(2, 14, 0, 0), Span::of(MONTH_MS));
+    assert_eq!(february.1 - february.0, 28 * DAY_MS);
+}
+
+#[test]
+fn what_nests_ends_together() {
+    let minutes = |count| Span::Length(count * MINUTE_MS);
+    let half_hours = Calendar::new(&[(0, 11 * 30 * MINUTE_MS)]).unwrap();
+    let odd = Calendar::new(&[(0, HOUR_MS), (utc(4, 1, 3, 7), 2 * HOUR_MS)]).unwrap();
+    for (calendar, shorter, longer, nests) in [
+        (berlin(), minutes(15), HOUR, true),
+        (berlin(), minutes(15), DAY, true),
+        (berlin(), minutes(7), HOUR, false),
+        (berlin(), minutes(7), minutes(14), true),
+        (berlin(), HOUR, DAY, true),
+        (berlin(), DAY, HOUR, false),
+        (berlin(), minutes(15), Span::Month, true),
+        (berlin(), DAY, Span::Month, true),
+        (berlin(), Span::Length(7 * DAY_MS), Span::Month, false),
+        (berlin(), Span::Month, Span::Month, true),
+        (berlin(), Span::Month, DAY, false),
+        // half an hour is no multiple of 20 minutes: their day begins inside one
+        (half_hours.clone(), minutes(20), HOUR, false),
+        (half_hours, minutes(15), DAY, true),
+        // the clock is changed at seven minutes past
+        (odd.clone(), minutes(15), HOUR, false),
+        (odd.clone(), minutes(1), HOUR, true),
+        (odd, HOUR, DAY, true),
+    ] {
+        assert_eq!(
+            calendar.nests(shorter, longer),
+            nests,
+            "{shorter:?} in {longer:?}"
+        );
+    }
 }
 
 #[test]

@@ -169,6 +169,45 @@ fn more_time_than_the_sums_hold_is_not_added() {
     assert_eq!(long.deviation(), Some(0));
 }
 
+#[test]
+fn merged_statistics_are_those_of_the_whole() {
+    for seed in 1..=300 {
+        let dice = &mut Dice(seed);
+        // from a few to all 64 bits
+        let shift = dice.roll(60);
+        let held: Vec<(i64, i64)> = (0..=dice.roll(40))
+            .map(|_| (dice.roll(1 << 20) << shift, 1 + dice.roll(900_000)))
+            .collect();
+        let (early, late) = held.split_at(dice.roll(held.len() as u64 + 1) as usize);
+        let mut merged = moments(early);
+        merged.merge(&moments(late));
+        assert_eq!(merged, moments(&held), "seed {seed}");
+        let sample = |held: &[(i64, i64)]| {
+            let mut sample = Sample::default();
+            for (value, _) in held {
+                sample.push(*value);
+            }
+            sample
+        };
+        let mut merged = sample(early);
+        merged.merge(&sample(late));
+        assert_eq!(merged, sample(&held), "seed {seed}");
+    }
+}
+
+#[test]
+fn too_many_values_together_have_no_quantile() {
+    let mut half = Sample::default();
+    (0..VALUES_MAX / 2).for_each(|_| half.push(3));
+    let mut whole = half.clone();
+    whole.merge(&half);
+    assert_eq!(whole.quantiles([50]), [Some(3)]);
+    whole.merge(&half);
+    assert_eq!(whole.quantiles([50]), [None]);
+    half.merge(&whole);
+    assert_eq!(half.quantiles([50]), [None]);
+}
+
 /// Read every second and cut once; return the rows of the table of statistics.
 fn delivered(aggregator: &mut Aggregator) -> Vec<Vec<i64>> {
     for (second, value) in (0..).zip([2, 4, 4, 4, 5, 5, 7, 9, 100, 100]) {

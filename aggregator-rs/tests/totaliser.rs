@@ -104,7 +104,7 @@ impl Story {
                     extreme: cell(8),
                 }
             })),
-            TableKind::Readings | TableKind::Gaps | TableKind::Statistics => {}
+            TableKind::Readings | TableKind::Gaps | TableKind::Statistics | TableKind::Demands => {}
         }
     }
 }

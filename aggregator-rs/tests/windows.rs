@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use edgeagg_core::aggregator::{Aggregator, Cut, GroupShape};
+use edgeagg_core::calendar::{DAY_MS, HOUR_MS, MONTH_MS};
 use edgeagg_core::codec::decode;
 use edgeagg_core::reading::{Gap, Row};
 use edgeagg_core::table::{Table, TableKind, WINDOW_COLUMNS};
@@ -218,6 +219,108 @@ fn a_clock_set_back_inside_a_window_covers_no_time_twice() {
     let rows = windows(&mut aggregator, 60_000);
     assert_eq!(rows[0].1[COVERED_MS], Some(10_000));
     assert_eq!(rows[0].1[MEAN], Some(5_000));
+}
+
+/// Closed windows of point 0 by length, with their start.
+fn windows_of_every_length(
+    aggregator: &mut Aggregator,
+    now_ms: i64,
+) -> Vec<(u32, i64, [Option<i64>; WINDOW_COLUMNS])> {
+    let mut rows = Vec::new();
+    for table in tables(aggregator, now_ms) {
+        if table.kind() == TableKind::Windows {
+            for row in 0..table.rows() {
+                let mut columns = [None; WINDOW_COLUMNS];
+                for (index, column) in columns.iter_mut().enumerate() {
+                    *column = table.columns()[1 + index][row];
+                }
+                rows.push((table.length_ms(), table.columns()[0][row].unwrap(), columns));
+            }
+        }
+    }
+    rows
+}
+
+fn of_lengths(kind: PointKind, period_ms: i64, lengths_ms: &[i64]) -> Aggregator {
+    let shape = GroupShape::new(period_ms, vec![kind]).unwrap();
+    Aggregator::new(vec![shape], lengths_ms).unwrap()
+}
+
+#[test]
+fn a_long_window_made_of_short_ones_is_that_of_the_rows() {
+    for kind in [Gauge, Totaliser] {
+        let mut made = of_lengths(kind, 1_000, &[10_000, 60_000]);
+        let mut direct = of_lengths(kind, 1_000, &[60_000]);
+        for second in 0..400_i64 {
+            // silences of up to 29 s, that short windows lie in without a row
+            if second % 90 > 60 {
+                continue;
+            }
+            let value = (second % 7 != 3).then_some(second * second);
+            push(&mut made, second * 1_000 + second, value);
+            push(&mut direct, second * 1_000 + second, value);
+            if second % 13 != 0 {
+                continue;
+            }
+            let now_ms = second * 1_000 + 900;
+            let found = windows_of_every_length(&mut made, now_ms);
+            let long: Vec<_> = found.into_iter().filter(|it| it.0 == 60_000).collect();
+            assert_eq!(long, windows_of_every_length(&mut direct, now_ms));
+        }
+    }
+}
+
+#[test]
+fn a_value_held_over_a_short_window_without_a_row_counts_in_the_long_one() {
+    let mut aggregator = of_lengths(Gauge, 10_000, &[10_000, 60_000]);
+    push(&mut aggregator, 9_000, Some(6));
+    // held for two periods, up to 29 s: no row lies in 10 to 20 s, nor in 20 to 30 s
+    push(&mut aggregator, 50_000, Some(6));
+    let covered: Vec<_> = windows_of_every_length(&mut aggregator, 90_000)
+        .into_iter()
+        .map(|(length_ms, start_ms, columns)| (length_ms, start_ms, columns[COVERED_MS]))
+        .collect();
+    let expected = [
+        (10_000, 0, Some(1_000)),
+        (10_000, 50_000, Some(10_000)),
+        (60_000, 0, Some(30_000)),
+    ];
+    assert_eq!(covered, expected);
+}
+
+#[test]
+fn a_row_too_late_for_its_short_window_is_in_no_longer_one() {
+    let mut aggregator = of_lengths(Gauge, 1_000, &[10_000, 60_000]);
+    push_at(&mut aggregator, 1_000, 1_000, 5);
+    push_at(&mut aggregator, 2_000, 11_000, 5);
+    push_at(&mut aggregator, 3_000, 9_000, 99);
+    assert_eq!(aggregator.late(), 1);
+    let rows = windows_of_every_length(&mut aggregator, 70_000);
+    let long = rows.iter().find(|it| it.0 == 60_000).unwrap();
+    assert_eq!((long.2[SLOTS], long.2[LAST]), (Some(2), Some(5)));
+}
+
+#[test]
+fn a_month_is_made_of_its_days() {
+    let mut aggregator = of_lengths(Totaliser, HOUR_MS, &[DAY_MS, MONTH_MS]);
+    // in Shanghai July 2026 begins on 30 June, 16 hours UTC; the register shows 3 a hour
+    let july_ms = (20_454 + 180) * DAY_MS + 16 * HOUR_MS;
+    for hour in -30..31 * 24 + 5 {
+        push(
+            &mut aggregator,
+            july_ms + hour * HOUR_MS,
+            Some(3_000 + 3 * hour),
+        );
+    }
+    let rows = windows_of_every_length(&mut aggregator, july_ms + 40 * DAY_MS);
+    let energy = |length_ms: i64, start_ms: i64| {
+        let mut found = rows.iter().filter(|it| i64::from(it.0) == length_ms);
+        found.find(|it| it.1 == start_ms).unwrap().2[ENERGY]
+    };
+    assert_eq!(energy(MONTH_MS, july_ms), Some(31 * 24 * 3));
+    for day in 0..31 {
+        assert_eq!(energy(DAY_MS, july_ms + day * DAY_MS), Some(24 * 3));
+    }
 }
 
 #[test]

@@ -93,6 +93,7 @@ class AddressedMeter:
         self.patterns = tuple(patterns)
         self._meter, self._replacement = _meters(plate, supply, self.patterns)
         self._shown = _shown(plate, supply, self.patterns)
+        self._counted = _shown(plate, supply, ())
 
     @property
     def framing(self) -> Addressed:
@@ -112,6 +113,10 @@ class AddressedMeter:
         Names and units are those of the profiles, with W for power; KeyError if it has none such.
         """
         return self._shown(name, t_ms)
+
+    def counted(self, name: str, t_ms: int) -> Fraction:
+        """Return what a quantity would be if the meter did nothing wrong."""
+        return self._counted(name, t_ms)
 
     def warm_up(self) -> None:
         """Compute what takes long before the line's clock runs: a read must not wait for it."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import Self
+from typing import NotRequired, Self, TypedDict, Unpack
 
 from hil_tests.sim import damage
 from hil_tests.sim.faults import LineFaults
@@ -82,6 +82,17 @@ class Options:
 
 
 PLAIN = Options()
+
+
+class Terms(TypedDict):
+    """What every line takes, whatever port it is on; see `Wire`."""
+
+    baud: int
+    format: str
+    turnaround_ms: tuple[float, float]
+    rng: Random
+    answer: Answer | Speakers
+    options: NotRequired[Options]
 
 
 class Wire:
@@ -382,57 +393,17 @@ class Wire:
 class Line(Wire):
     """A line on a pseudo-terminal; `link` points at the master's end."""
 
-    def __init__(
-        self,
-        name: str,
-        link: Path,
-        *,
-        baud: int,
-        format: str,  # noqa: A002 - the word of every serial setting
-        turnaround_ms: tuple[float, float],
-        rng: Random,
-        answer: Answer | Speakers,
-        options: Options = PLAIN,
-    ) -> None:
+    def __init__(self, name: str, link: Path, **terms: Unpack[Terms]) -> None:
         self.link = link
-        super().__init__(
-            name,
-            PtyPort(name, link, baud=baud),
-            baud=baud,
-            format=format,
-            turnaround_ms=turnaround_ms,
-            rng=rng,
-            answer=answer,
-            options=options,
-        )
+        super().__init__(name, PtyPort(name, link, baud=terms["baud"]), **terms)
 
 
 class TcpLine(Wire):
     """A line behind a serial server: raw frames over TCP, at the wire time of the line."""
 
-    def __init__(
-        self,
-        name: str,
-        port: int,
-        *,
-        baud: int,
-        format: str,  # noqa: A002 - the word of every serial setting
-        turnaround_ms: tuple[float, float],
-        rng: Random,
-        answer: Answer | Speakers,
-        options: Options = PLAIN,
-    ) -> None:
+    def __init__(self, name: str, port: int, **terms: Unpack[Terms]) -> None:
         self._tcp = TcpPort(name, port)
-        super().__init__(
-            name,
-            self._tcp,
-            baud=baud,
-            format=format,
-            turnaround_ms=turnaround_ms,
-            rng=rng,
-            answer=answer,
-            options=options,
-        )
+        super().__init__(name, self._tcp, **terms)
 
     @property
     def port(self) -> int:

@@ -32,6 +32,8 @@ import msgpack
 CRATE = Path(__file__).parents[2] / "aggregator-rs"
 ENVELOPE_BYTES = 60
 """Version, suite, gateway, epoch, sequence, kind, schema, time, codec, heads and seal."""
+FRAME_BYTES = 12
+"""The least that a message of another protocol carries: what published figures count."""
 READINGS_MIN = 500
 """Smaller batches are measured but not judged."""
 
@@ -68,6 +70,26 @@ class Case:
     def ratio_all_in(self) -> float:
         """Our bytes for one of the best peer's, the envelope on ours alone."""
         return self.mixed / min(self.peers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Anchored:
+    """Batches that begin with what a keyframe 1 to 16 batches before them taught."""
+
+    name: str
+    batches: int
+    readings: int
+    payload_bytes: int
+    alone_bytes: int
+
+    def line(self) -> str:
+        """Lay out the mean payload, and bytes per reading with a bare frame and all overhead in."""
+        payload, alone = self.payload_bytes / self.batches, self.alone_bytes / self.batches
+        rates = [
+            (self.payload_bytes + extra * self.batches) / self.readings
+            for extra in (FRAME_BYTES, ENVELOPE_BYTES)
+        ]
+        return f"{self.name:46}{payload:>10.1f}{alone:>10.1f}{rates[0]:>12.3f}{rates[1]:>12.3f}"
 
 
 def _optional(name: str) -> ModuleType | None:
@@ -218,8 +240,16 @@ def _measure(found: dict[str, Any], file: Path, ways: dict[str, Encode]) -> Case
     )
 
 
-def measure_all(files: Sequence[tuple[Path, int]], *, seed: int, step: float) -> list[Case]:
-    """Measure the generated cases, then the files."""
+def _anchored(found: dict[str, Any]) -> Anchored:
+    readings = found["rows"] * found["points"] * found["batches"]
+    sizes = found["bytes"], found["alone_bytes"]
+    return Anchored(found["anchored"], found["batches"], readings, *sizes)
+
+
+def measure_all(
+    files: Sequence[tuple[Path, int]], *, seed: int, step: float
+) -> tuple[list[Case], list[Anchored]]:
+    """Measure the generated cases, then the files; then what keyframes are worth to them."""
     ways, _ = peers()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -230,10 +260,24 @@ def measure_all(files: Sequence[tuple[Path, int]], *, seed: int, step: float) ->
                 file = folder / f"{path.stem}.csv"
                 file.write_text(_from_parquet(path, step))
             given.append((file, rows))
-        return [
+        lines = list(_bench(folder, given, seed))
+        cases = [
             _measure(found, folder / f"{found['case']}.csv", ways)
-            for found in _bench(folder, given, seed)
+            for found in lines
+            if "case" in found
         ]
+        return cases, [_anchored(found) for found in lines if "anchored" in found]
+
+
+def anchored_table(anchored: Sequence[Anchored]) -> list[str]:
+    """Lay out what keyframes are worth."""
+    extra = f"+{FRAME_BYTES} B", f"+{ENVELOPE_BYTES} B"
+    head = f"{'behind a keyframe 1 to 16 batches back':46}{'payload':>10}{'alone':>10}"
+    return [
+        "bytes a batch; then per reading, with the frame or the envelope",
+        head + f"{extra[0]:>12}{extra[1]:>12}",
+        *(each.line() for each in anchored),
+    ]
 
 
 def table(cases: Sequence[Case]) -> list[str]:
@@ -281,7 +325,8 @@ def main() -> None:
     missing = peers()[1]
     if missing:
         print("not installed, so not measured:", ", ".join(missing))
-    print("\n".join(table(measure_all(files, seed=words.seed, step=words.step))))
+    cases, anchored = measure_all(files, seed=words.seed, step=words.step)
+    print("\n".join([*table(cases), "", *anchored_table(anchored)]))
 
 
 if __name__ == "__main__":

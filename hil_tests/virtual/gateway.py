@@ -18,7 +18,7 @@ from edgeagg.batch import Hello, Receipt
 from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Message
 from edgeagg_agent.bus import Bus
-from edgeagg_agent.metrics import BusWatch
+from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -212,7 +212,8 @@ class Gateway:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        return OwnPoints(self._site.gateway, group, watches, self.recorder, self._clock)
+        state = StateWatch(lambda: (self.outbox.dropped_count, self.recorder.counters.not_kept))
+        return OwnPoints(self._site.gateway, group, watches, state, self.recorder, self._clock)
 
     async def _keep_time(self) -> None:
         flush_ms = self._site.flush_ms
@@ -230,8 +231,8 @@ class Gateway:
                 next_flush_ms = now_ms + flush_ms
 
     async def _flush(self) -> None:
-        await self.recorder.cut(self._clock.now_ms())
-        await asyncio.to_thread(self.outbox.trim, self.sender.through)
+        await self.recorder.cut(self._clock.now_ms(), receipted=self.sender.through)
+        await asyncio.to_thread(self.outbox.trim)
         self._send_news.set()
 
     async def _publish(self) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeagg import content
+from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
 from edgeagg_agent import metrics
@@ -32,8 +33,13 @@ _TABLES = {  # with what puts their rows in order
     "readings": "1, 2",
     "windows": "1, 2, 3",
     "gaps": "1, 2",
+    "audits": "1, 2, 3, 4",
+    "uncertainties": "1, 2, 3",
+    "statistics": "1, 2, 3",
+    "demands": "1, 2, 3",
     "quarantine": "1, 2, 3, 4",
 }
+_ROWS = ("readings", "windows", "gaps", "audits", "uncertainties", "statistics", "demands")
 _F32_ERROR = 2.0**-23  # of what a float register makes of a value, generously
 
 
@@ -117,11 +123,9 @@ class Oracle:
 
     def _check_counts(self, outbox: Outbox) -> None:
         """No row is in two batches: the tables, whose keys are unique, hold all that were sent."""
-        sent = Counter({"readings": 0, "windows": 0, "gaps": 0})
+        sent = Counter(dict.fromkeys(_ROWS, 0))
         for rows in _contents(outbox):
-            sent["readings"] += len(rows.readings)
-            sent["windows"] += len(rows.windows)
-            sent["gaps"] += len(rows.gaps)
+            sent.update({table: len(getattr(rows, table)) for table in _ROWS})
         for table, count in sent.items():
             ((stored,),) = self._rows(f"SELECT count(*) FROM {table}")
             if stored != count:
@@ -196,7 +200,10 @@ def _contents(outbox: Outbox) -> Iterator[content.Content]:
         elif batch.kind is BatchKind.LOST or catalogue is None:
             raise ViolationError(f"the outbox does not have batch {sequence}")
         else:
-            yield content.decode(batch.codec, batch.payload, catalogue)
+            back = content.anchor_of(batch.codec, batch.payload)
+            payload = outbox.keyframe_payload(sequence - back) if back else None
+            keyframe = Keyframe(payload) if payload is not None else None
+            yield content.decode(batch.codec, batch.payload, catalogue, keyframe)
 
 
 def _truth(meter: Played, name: str, unit: str) -> Callable[[int], float]:

@@ -9,15 +9,22 @@ __all__ = [
     "CODEC_DELTA",
     "CODEC_PLAIN",
     "CUT_CELLS_MAX",
+    "KEYFRAME_BACK_MAX",
+    "MONTH_MS",
     "VERSION",
     "WINDOW_COLUMNS",
     "Aggregator",
     "CodecError",
     "Cut",
     "Journal",
+    "Keyframe",
     "ScanPlan",
     "SecretKey",
+    "anchor_of",
     "decode",
+    "decode_columns",
+    "read_first",
+    "read_segment",
     "verify",
 ]
 
@@ -26,6 +33,8 @@ CODEC_CM: Final[int]
 CODEC_DELTA: Final[int]
 CODEC_PLAIN: Final[int]
 CUT_CELLS_MAX: Final[int]
+KEYFRAME_BACK_MAX: Final[int]
+MONTH_MS: Final[int]
 WINDOW_COLUMNS: Final[int]
 
 _Guard: TypeAlias = tuple[int | None, int, int]
@@ -40,7 +49,11 @@ class CodecError(ValueError):
 
 @final
 class Aggregator:
-    """Rows in, payloads out. Raises ValueError for arguments that do not fit."""
+    """Rows in, payloads out. Raises ValueError for arguments that do not fit.
+
+    One thread at a time: a call while another thread is in `cut`, `snapshot` or `restore`, which
+    release the GIL, raises RuntimeError. The other methods take in one row; they keep it.
+    """
 
     def __new__(
         cls,
@@ -49,6 +62,7 @@ class Aggregator:
         *,
         offsets: Sequence[tuple[int, int]] | None = None,
         statistics: Sequence[tuple[int, int]] | None = None,
+        demands: Sequence[tuple[int, int, int, int]] | None = None,
     ) -> Aggregator:
         """Make one for groups given as (period_ms, one kind per point).
 
@@ -59,8 +73,16 @@ class Aggregator:
 
         `offsets` are the changes of the site's local time, as (UTC ms, offset from UTC in ms), see
         `edgeagg.localtime.offsets`; None is China Standard Time. Windows of an hour or more begin
-        by that clock. `statistics` are the points, as (group, point), whose standard deviation (x
-        1000), 50th and 95th percentile are rows of kind 6 in the payload.
+        by that clock, and the length MONTH_MS stands for its months, however long they are. Lengths
+        that nest are made of the same rows: one too late for the shortest is in none of them.
+
+        `statistics` are the points, as (group, point), whose standard deviation (x 1000), 50th and
+        95th percentile are rows of kind 6 in the payload.
+
+        `demands` are the points, as (group, point, period_ms, slip_ms), whose highest block and
+        sliding demand of each local day are rows of kind 7 in the payload. The period divides an
+        hour, the slip (at most 60 times) the period; it is not below the group's own period. A
+        totaliser's demand is the energy of its periods, a gauge's their mean.
         """
     def push_row(
         self,
@@ -103,11 +125,19 @@ class Aggregator:
     def pending_cells(self) -> int:
         """Cells waiting to be cut; a payload is full at CUT_CELLS_MAX."""
     def cut(self, now_ms: int) -> Cut | None:
-        """Take what is pending, up to CUT_CELLS_MAX; call until None."""
+        """Take what is pending, up to CUT_CELLS_MAX; call until None. Releases the GIL."""
     def snapshot(self) -> bytes:
-        """Return the whole state; ValueError while cells are pending."""
+        """Return the whole state: open windows, totalisers, last slots. Releases the GIL.
+
+        An aggregator of the same shape that restores it gives the same bytes for the same calls.
+        ValueError while cells are pending: they belong to the next cut, not to the state.
+        """
     def restore(self, snapshot: bytes) -> None:
-        """Take over a snapshot of an aggregator of the same shape."""
+        """Take over a snapshot; what was taken in before is forgotten. Releases the GIL.
+
+        CodecError when it is no snapshot of an aggregator of this shape; use a new one then, for
+        this one holds a part of it.
+        """
 
 @final
 class Cut:
@@ -116,11 +146,22 @@ class Cut:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         """Return how many values, reasons, missed slots and windows it holds."""
-    def encode(self, codec: int | None = None) -> tuple[int, bytes]:
+    def encode(
+        self, codec: int | None = None, *, anchor: tuple[Keyframe, int] | None = None
+    ) -> tuple[int, bytes]:
         """Return a codec and its payload: the given one, else the one that makes the fewest bytes.
 
+        Without a codec, `anchor` is a keyframe and how many sequences before this payload's own it
+        is, at most KEYFRAME_BACK_MAX; the payload begins with what it taught where that is smaller.
         Releases the GIL.
         """
+
+@final
+class Keyframe:
+    """What a self-contained payload of codec 2 taught; some hundred kilobytes."""
+
+    def __new__(cls, payload: bytes) -> Keyframe:
+        """Decode it; CodecError if it is none. Releases the GIL."""
 
 @final
 class ScanPlan:
@@ -159,15 +200,27 @@ class Journal:
 
     def __new__(cls, directory: str | PathLike[str], segment_bytes: int) -> Journal: ...
     def append(self, kind: int, payload: bytes) -> int:
-        """Stage a record; return its number. Safe only after `commit`."""
+        """Stage a record; return its number. Safe only after `commit`. On OSError not staged."""
     def commit(self) -> None:
-        """Write what is staged and wait until the disk has it. Releases the GIL."""
+        """Write what is staged and wait until the disk has it. Releases the GIL.
+
+        On OSError it stays staged, and the next commit tries again.
+        """
     def read(self, number: int) -> tuple[int, bytes] | None:
         """Return kind and payload of a committed record; None when not kept or lost."""
     def free_before(self, number: int) -> None:
-        """Remove the segments that hold only numbers before `number`."""
-    def free_oldest(self) -> bool:
-        """Remove the oldest segment unless it is the only one; return whether there was one."""
+        """Let go of the segments that hold only numbers before `number`."""
+    def free_oldest(self, *, give_to: str | PathLike[str] | None = None) -> bool:
+        """Let go of the oldest segment unless it is the only one; return whether there was one.
+
+        It becomes a spare segment of the journal in the directory `give_to`, or of this one when
+        that has too few, or else is removed.
+        """
+    def reserve(self, count: int) -> None:
+        """Keep segments of zeros ready for when the disk has no room for a new one.
+
+        OSError when there is no room for them now; a segment that is let go becomes one then.
+        """
     def skip_to(self, number: int) -> None:
         """Give up numbers so that the next record gets at least `number`."""
     @property
@@ -181,13 +234,44 @@ class Journal:
         """The number the next record gets."""
     @property
     def bytes(self) -> int:
-        """Bytes on the disk."""
+        """Bytes on the disk, spare segments left out."""
     @property
     def repairs(self) -> tuple[int, int]:
-        """What opening put right: torn bytes wiped, numbers lost."""
+        """What opening put right in the last segment: torn bytes wiped, numbers lost."""
 
-def decode(codec: int, payload: bytes) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
-    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none."""
+def read_first(path: str | PathLike[str]) -> tuple[int, int, bytes] | None:
+    """Return the first valid record of one segment file, of which no more is read."""
+
+def read_segment(path: str | PathLike[str]) -> list[tuple[int, int, bytes]]:
+    """Return number, kind and payload of the valid records of one segment file.
+
+    Whoever has the journal open; what another process has not committed may be among them.
+    """
+
+def anchor_of(codec: int, payload: bytes) -> int | None:
+    """Return how many sequences before its own a payload's keyframe is; None if it needs none.
+
+    CodecError when the payload's first byte says neither.
+    """
+
+def decode(
+    codec: int, payload: bytes, keyframe: Keyframe | None = None
+) -> list[tuple[int, int, int, int, list[list[int | None]]]]:
+    """Decode a payload into (kind, group, length_ms, rows, columns); CodecError if it is none.
+
+    An anchored payload needs its own keyframe, a self-contained one leaves it aside. Releases the
+    GIL.
+    """
+
+def decode_columns(
+    codec: int, payload: bytes, keyframe: Keyframe | None = None
+) -> list[tuple[int, int, int, int, list[tuple[bytes, bytes | None]]]]:
+    """Decode a payload as `decode` does, each column as (values, validity) in Arrow's layout.
+
+    `values` holds signed 64-bit integers in the machine's byte order, 0 where there is none;
+    `validity` one bit per row, lowest first, 1 where there is a value, or None when there are all.
+    Releases the GIL. For names, see `edgeagg.columns`.
+    """
 
 @final
 class SecretKey:

@@ -5,19 +5,17 @@ The codec is the core's; here its tables are checked against the catalogue and g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from edgeagg import _core
+from edgeagg import _core, cells, judged
 from edgeagg.errors import FormatError
+from edgeagg.judged import AuditRow, DemandRow, StatisticsRow, UncertaintyRow
 from edgeagg.model import Catalogue, Group, Quality
 
 Mantissas = tuple[int | None, ...]
 
-_READINGS, _WINDOWS, _GAPS = 1, 2, 3
 _READING_LEAD = 2
-_TIME_MAX_MS = 2**45  # the year 3084: a later time is a mistake, not a measurement
-_QUALITIES = frozenset(int(quality) for quality in Quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +62,9 @@ class GapRow:
     reason: int
 
 
+_Row = ReadingRow | WindowRow | GapRow | AuditRow | UncertaintyRow | StatisticsRow | DemandRow
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """All rows of one data batch."""
@@ -71,95 +72,129 @@ class Content:
     readings: tuple[ReadingRow, ...]
     windows: tuple[WindowRow, ...]
     gaps: tuple[GapRow, ...]
+    audits: tuple[AuditRow, ...] = ()
+    uncertainties: tuple[UncertaintyRow, ...] = ()
+    statistics: tuple[StatisticsRow, ...] = ()
+    demands: tuple[DemandRow, ...] = ()
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
-        groups = [row.group for row in self.readings]
-        groups += [row.group for row in self.windows]
-        groups += [row.group for row in self.gaps]
+        tables: tuple[Sequence[_Row], ...] = (
+            *(self.readings, self.windows, self.gaps, self.audits),
+            *(self.uncertainties, self.statistics, self.demands),
+        )
+        groups = [row.group for table in tables for row in table]
         # one object per group of the catalogue: hashing its points for every row would cost most
         return list(dict.fromkeys({id(group): group for group in groups}.values()))
 
 
-def decode(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
-    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it."""
+def anchor_of(codec: int, payload: bytes) -> int | None:
+    """Return how many sequences before its own a payload's keyframe is, None if it needs none."""
     try:
-        tables = _core.decode(codec, payload)
+        return _core.anchor_of(codec, payload)
     except _core.CodecError as error:
         raise FormatError(f"payload: {error}") from None
-    readings: list[ReadingRow] = []
-    windows: list[WindowRow] = []
-    gaps: list[GapRow] = []
+
+
+def decode(
+    codec: int,
+    payload: bytes,
+    catalogue: Catalogue,
+    keyframe: _core.Keyframe | None = None,
+    is_wanted: Callable[[Group], bool] = lambda _: True,
+) -> Content:
+    """Decode a payload made under `catalogue`; raise FormatError when it does not fit it.
+
+    A payload that begins with what another one taught needs that one's `keyframe`. Rows of a group
+    that is not wanted are left out, and cost little.
+    """
+    try:
+        tables = _core.decode(codec, payload, keyframe)
+    except _core.CodecError as error:
+        raise FormatError(f"payload: {error}") from None
+    found = _Found()
     for kind, number, length_ms, _, columns in tables:
         if number >= len(catalogue.groups):
             raise FormatError(f"group {number} is not in the catalogue")
         group = catalogue.groups[number]
-        if kind == _READINGS:
-            readings.extend(_readings(group, columns))
-        elif kind == _WINDOWS:
-            windows.extend(_windows(group, length_ms, columns))
-        elif kind == _GAPS:
-            gaps.extend(_gaps(group, columns))
-        else:
-            raise FormatError(f"tables of kind {kind} have no place here yet")
-    return Content(tuple(readings), tuple(windows), tuple(gaps))
+        if is_wanted(group):
+            found.add(kind, group, length_ms, columns)
+    return Content(
+        tuple(found.readings),
+        tuple(found.windows),
+        tuple(found.gaps),
+        tuple(found.audits),
+        tuple(found.uncertainties),
+        tuple(found.statistics),
+        tuple(found.demands),
+    )
 
 
-def _readings(group: Group, columns: Sequence[Sequence[int | None]]) -> Iterator[ReadingRow]:
+@dataclass(slots=True)
+class _Found:
+    """The rows of a payload, while its tables are read."""
+
+    readings: list[ReadingRow] = field(default_factory=list)
+    windows: list[WindowRow] = field(default_factory=list)
+    gaps: list[GapRow] = field(default_factory=list)
+    audits: list[AuditRow] = field(default_factory=list)
+    uncertainties: list[UncertaintyRow] = field(default_factory=list)
+    statistics: list[StatisticsRow] = field(default_factory=list)
+    demands: list[DemandRow] = field(default_factory=list)
+
+    def add(self, kind: int, group: Group, length_ms: int, columns: cells.Columns) -> None:
+        """Take in the rows of one table."""
+        match kind:
+            case 1:
+                self.readings.extend(_readings(group, columns))
+            case 2:
+                self.windows.extend(_windows(group, length_ms, columns))
+            case 3:
+                self.gaps.extend(_gaps(group, columns))
+            case 4:
+                self.audits.extend(judged.audits(group, columns))
+            case 5:
+                self.uncertainties.extend(judged.uncertainties(group, columns))
+            case 6:
+                self.statistics.extend(judged.statistics(group, columns))
+            case 7:
+                self.demands.extend(judged.demands(group, columns))
+            case _:
+                raise FormatError(f"tables of kind {kind} have no place here")
+
+
+def _readings(group: Group, columns: cells.Columns) -> Iterator[ReadingRow]:
     points = len(group.points)
-    _check_width(group, columns, _READING_LEAD + 2 * points)
-    for due_ms, delay_ms, *cells in zip(*columns, strict=True):
-        qualities = tuple(_quality(quality) for quality in cells[points:])
-        mantissas = tuple(cells[:points])
+    cells.check_width(group, columns, _READING_LEAD + 2 * points)
+    for due_ms, delay_ms, *row in zip(*columns, strict=True):
+        qualities = tuple(cells.quality(quality) for quality in row[points:])
+        mantissas = tuple(row[:points])
         for value, quality in zip(mantissas, qualities, strict=True):
             if value is None and quality == Quality.GOOD:
                 raise FormatError(f"meter {group.meter}: a value is missing without a reason")
-        due_ms = _time(due_ms)
-        yield ReadingRow(group, due_ms, _time(due_ms + _number(delay_ms)), mantissas, qualities)
-
-
-def _windows(
-    group: Group, length_ms: int, columns: Sequence[Sequence[int | None]]
-) -> Iterator[WindowRow]:
-    width = _core.WINDOW_COLUMNS
-    _check_width(group, columns, 1 + width * len(group.points))
-    for start_ms, *cells in zip(*columns, strict=True):
-        yield WindowRow(
-            group, length_ms, _time(start_ms), *(tuple(cells[at::width]) for at in range(width))
+        due_ms = cells.time(due_ms)
+        yield ReadingRow(
+            group, due_ms, cells.time(due_ms + cells.number(delay_ms)), mantissas, qualities
         )
 
 
-def _gaps(group: Group, columns: Sequence[Sequence[int | None]]) -> Iterator[GapRow]:
+def _windows(group: Group, length_ms: int, columns: cells.Columns) -> Iterator[WindowRow]:
+    width = _core.WINDOW_COLUMNS
+    cells.check_width(group, columns, 1 + width * len(group.points))
+    for start_ms, *row in zip(*columns, strict=True):
+        yield WindowRow(
+            group, length_ms, cells.time(start_ms), *(tuple(row[at::width]) for at in range(width))
+        )
+
+
+def _gaps(group: Group, columns: cells.Columns) -> Iterator[GapRow]:
     for first, last, slots, reason in zip(*columns, strict=True):
-        row = GapRow(group, _time(first), _time(last), _number(slots), _quality(reason))
+        row = GapRow(
+            group, cells.time(first), cells.time(last), cells.number(slots), cells.quality(reason)
+        )
         due = (row.last_due_ms - row.first_due_ms) // group.period_ms + 1
         if due < 1 or row.slot_count != due or row.reason == Quality.GOOD:
             raise FormatError(
                 f"meter {group.meter}: a gap of {row.slot_count} slots, {due} were due"
             )
         yield row
-
-
-def _check_width(group: Group, columns: Sequence[object], expected: int) -> None:
-    if len(columns) != expected:
-        raise FormatError(
-            f"meter {group.meter}: {len(columns)} columns, the catalogue makes {expected}"
-        )
-
-
-def _number(value: int | None) -> int:
-    if value is None:
-        raise FormatError("a number is missing")
-    return value
-
-
-def _time(value: int | None) -> int:
-    if value is None or not 0 <= value < _TIME_MAX_MS:
-        raise FormatError(f"{value!r} is not a time in milliseconds")
-    return value
-
-
-def _quality(value: int | None) -> int:
-    if value not in _QUALITIES:
-        raise FormatError(f"{value!r} is not a quality")
-    return int(value)

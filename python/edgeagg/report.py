@@ -11,8 +11,8 @@ from typing import Any
 from edgeagg.balance import Energy, Gap, Node
 from edgeagg.model import Quality
 from edgeagg.receiver.audit import Audit
-from edgeagg.receiver.registers import Shown
 from edgeagg.receiver.site import MeterDays, SiteBalance
+from edgeagg.receiver.sums import BrokenSum
 from edgeagg.tariff import Tariff
 
 
@@ -47,8 +47,8 @@ def balance_lines(found: SiteBalance, zone: zoneinfo.ZoneInfo) -> Iterator[str]:
     """Yield a balanced tree as lines for people; each gap stands below its meter's children."""
     count = found.nodes[0].window_count if found.nodes else 0
     yield (
-        f"{found.gateway} ({found.site}): {_local(found.from_ms, zone)} to"
-        f" {_local(found.to_ms, zone)}, {count} windows of {found.length_ms // 1000} s"
+        f"{found.gateway} ({found.site}): {local_text(found.from_ms, zone)} to"
+        f" {local_text(found.to_ms, zone)}, {count} windows of {found.length_ms // 1000} s"
     )
     yield f"  {'meter':<30} tier {'kWh':>14} {'complete':>9}  worst"
     waiting: list[Node] = []
@@ -69,6 +69,8 @@ def balance_lines(found: SiteBalance, zone: zoneinfo.ZoneInfo) -> Iterator[str]:
         yield f"  look, below {above}, at {suspect}"
     for overlap in found.overlaps:
         yield f"  look at the virtual meters: {overlap}"
+    for one in found.sums:
+        yield f"  look at {one}"
 
 
 def balance_json(found: SiteBalance) -> dict[str, Any]:
@@ -110,6 +112,25 @@ def balance_json(found: SiteBalance) -> dict[str, Any]:
             {"into": overlap.into, "meter": overlap.meter, "times": overlap.times}
             for overlap in found.overlaps
         ],
+        "sums": [_sum_json(one) for one in found.sums],
+    }
+
+
+def _sum_json(found: BrokenSum) -> dict[str, Any]:
+    broken = found.broken
+    return {
+        "meter": found.meter,
+        "total": found.total,
+        "total_kwh": _number(broken.last.total),
+        "parts_kwh": {
+            name: _number(kwh) for name, kwh in zip(found.parts, broken.last.parts, strict=True)
+        },
+        "at_ms": broken.last.at_ms,
+        "difference_kwh": _number(broken.last.difference),
+        "tolerance_kwh": _number(broken.tolerance),
+        "cause": broken.cause,
+        "part": None if broken.part is None else found.parts[broken.part],
+        "advice": str(found),
     }
 
 
@@ -131,6 +152,7 @@ def days_lines(found: MeterDays, tariff: Tariff | None) -> Iterator[str]:
         yield (
             f"  {day.day}{parts} {_kwh(day.energy.net_kwh):>12}"
             f" {float(day.energy.completeness):>9.1%}  {_worst(day.energy.worst)}{known}"
+            f"{_bridges(day.audit_count)}"
         )
     sums = [_kwh(sum((day.by_rate[rate] for day in found.days), Fraction(0))) for rate in rates]
     known_kwh = [day.energy.net_kwh for day in found.days if day.energy.net_kwh is not None]
@@ -153,6 +175,7 @@ def days_json(found: MeterDays, tariff: Tariff | None) -> dict[str, Any]:
                 "by_rate": {rate: _number(kwh) for rate, kwh in day.by_rate.items()},
                 "windows": day.window_count,
                 "windows_known": day.known_count,
+                "audits": day.audit_count,
             }
             for day in found.days
         ],
@@ -261,38 +284,16 @@ def _number(energy: Fraction | None) -> float | None:
     return None if energy is None else round(float(energy), 6)
 
 
+def _bridges(audit_count: int) -> str:
+    return f" ({audit_count} bridged: see `edgeagg audits`)" if audit_count else ""
+
+
 def _warning(tariff: Tariff) -> str:
     if tariff.status == "verified":
         return ""
     return " (a draft: compare it with the utility's notice before billing)"
 
 
-def _local(at_ms: int, zone: zoneinfo.ZoneInfo) -> str:
+def local_text(at_ms: int, zone: zoneinfo.ZoneInfo) -> str:
+    """Return a time in the zone, to the minute."""
     return dt.datetime.fromtimestamp(at_ms / 1000, zone).isoformat(timespec="minutes")
-
-
-def register_lines(found: Iterable[tuple[str, Shown]], zone: zoneinfo.ZoneInfo) -> Iterator[str]:
-    """Yield registers at a moment as lines for people, with the readings around it."""
-    for point, shown in found:
-        yield (
-            f"{point} {float(shown.shown_kwh):.4f} kWh ± {float(shown.uncertainty_kwh):.4f}"
-            f" at {_local(shown.at_ms, zone)}"
-        )
-        for side, reading in (("before", shown.before), ("after", shown.after)):
-            apart_s = abs(reading.at_ms - shown.at_ms) / 1000
-            yield f"  {float(reading.shown_kwh):.4f} kWh read {apart_s:.1f} s {side}"
-
-
-def registers_json(found: Iterable[tuple[str, Shown]]) -> list[dict[str, Any]]:
-    """Return the same as plain JSON values; decimals as text, exactly enough for billing."""
-    return [
-        {
-            "point": point,
-            "at_ms": shown.at_ms,
-            "kwh": f"{float(shown.shown_kwh):.6f}",
-            "uncertainty_kwh": f"{float(shown.uncertainty_kwh):.6f}",
-            "read_before_ms": shown.before.at_ms,
-            "read_after_ms": shown.after.at_ms,
-        }
-        for point, shown in found
-    ]

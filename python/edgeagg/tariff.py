@@ -99,10 +99,6 @@ class Tariff:
             )
         return self.versions[place - 1].table(day)
 
-    def rate_at(self, at_ms: int) -> str:
-        """Return the rate at an instant in UTC milliseconds."""
-        return next(self.stretches(at_ms, at_ms + 1)).rate
-
     def stretches(self, start_ms: int, end_ms: int) -> Iterator[Stretch]:
         """Yield the stretches of equal rate that make up [start_ms, end_ms), in order."""
         waiting: Stretch | None = None

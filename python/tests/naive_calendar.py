@@ -11,6 +11,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 HOUR_MS = 3_600_000
+MONTH_MS = 31 * 24 * HOUR_MS
+"""Stands for a month, however long that is."""
 _MINUTE_MS = 60_000
 _MIDNIGHT = datetime(1970, 1, 1)  # noqa: DTZ001 what a wall shows has no zone
 
@@ -23,6 +25,8 @@ def bounds(at_ms: int, length_ms: int, zone: str) -> tuple[int, int]:
         return start_ms, start_ms + length_ms
     if length_ms == HOUR_MS:
         return _hour(at_ms, zone)
+    if length_ms == MONTH_MS:
+        return _month(at_ms, zone)
     number = (_wall(at_ms, zone) - _MIDNIGHT) // timedelta(milliseconds=length_ms)
     # a clock set back shows a time for the second time: the window is one that had begun before
     while _reached_ms(number + 1, length_ms, zone) <= at_ms:
@@ -42,6 +46,15 @@ def _reached_ms(number: int, length_ms: int, zone: str) -> int:
     wall = _MIDNIGHT + timedelta(milliseconds=number * length_ms)
     at = wall.replace(tzinfo=ZoneInfo(zone), fold=0)
     return int(at.timestamp()) * 1_000
+
+
+def _month(at_ms: int, zone: str) -> tuple[int, int]:
+    """Ask the wall for its month; no zone used changes its clock around the first midnight."""
+    wall = _wall(at_ms, zone)
+    first = datetime(wall.year, wall.month, 1)  # noqa: DTZ001 what a wall shows has no zone
+    following = (first + timedelta(days=32)).replace(day=1)
+    start, end = (it.replace(tzinfo=ZoneInfo(zone)).timestamp() for it in (first, following))
+    return int(start) * 1_000, int(end) * 1_000
 
 
 def _hour(at_ms: int, zone: str) -> tuple[int, int]:

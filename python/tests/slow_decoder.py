@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgpack
 
@@ -34,7 +34,7 @@ class Table:
     columns: list[Column]
 
 
-def decode(codec: int, payload: bytes, prior: bytes) -> list[Table]:
+def decode(codec: int, payload: bytes, prior: bytes, keyframe: bytes | None = None) -> list[Table]:
     """Decode a payload of any codec; `prior` is what codec 2 begins with."""
     match codec:
         case 0:
@@ -42,7 +42,12 @@ def decode(codec: int, payload: bytes, prior: bytes) -> list[Table]:
         case 1:
             return list(_delta(Reader(payload)))
         case 2:
-            return _Mixed(payload, prior).decode()
+            if payload[0] == 0:
+                return Mixed(payload, prior).decode()
+            assert keyframe is not None, "an anchored payload needs its keyframe"
+            taught = Mixed(keyframe, prior)
+            taught.decode()
+            return Mixed(payload, prior, taught).decode()
         case _:
             raise ValueError(f"codec {codec}")
 
@@ -109,7 +114,7 @@ FIRST, BESIDE_FIRST, AGAIN_FIRST, UNIT, QUALITY, START = range(6)
 (GOOD, WHOLE, EMPTY, SPARSE, CONSTANT, UNITS, AGAIN, BESIDE, CLEAN, PRESENT, SAME) = (
     0, 1, 2, 4, 6, 10, 14, 16, 18, 21, 25,
 )  # fmt: skip
-WINDOW_EMPTY, WINDOW_SPARSE, WINDOW_PRESENT, ALIGNED = 29, 31, 33, 37
+WINDOW_EMPTY, WINDOW_SPARSE, WINDOW_PRESENT, ALIGNED, CONTINUED, KEPT = 29, 31, 33, 37, 38, 40
 
 
 def scalar(kind: int, near: int, far: int) -> sm.Context:
@@ -118,6 +123,7 @@ def scalar(kind: int, near: int, far: int) -> sm.Context:
     first = number << 16 | (near & 255) << 8
     far &= 255
     hashes = [number << 24, first, first | far, number << 20 | far, first << 8]
+    hashes += [number << 21 | 1, first << 7 | far & 127]
     return sm.Context([sm.spread(one) for one in hashes], 16 + kind, 8, [sm.NOTHING] * sm.SHAPES)
 
 
@@ -128,6 +134,7 @@ class Form:
     is_empty: bool = False
     is_sparse: bool = False
     is_constant: bool = False
+    is_continued: bool = False
     first: int = 0
     unit: int = 0
 
@@ -144,15 +151,23 @@ class Forms:
         self.last, self.residual = Form(), 0
         self.is_again = self.is_beside = False
 
-    def decode(self, width: int, qualities: int, known: list[int] | None) -> list[Form]:
+    def decode(self, head: Head, qualities: int, known: Shaped | None) -> list[Form]:
         is_good, is_whole = self.model.flag(GOOD), self.model.flag(WHOLE)
-        forms = [
-            self.values(is_whole, known[at] if known else None, at < LEAD)
-            for at in range(qualities)
-        ]
+        forms = []
+        for at in range(qualities):
+            form = Form() if is_whole else self.holes()
+            if known and not form.is_empty and head.rows <= 2:
+                form.is_continued = self.model.flag(CONTINUED + self.last.is_continued)
+            if form.is_continued and known:
+                self.go_on(form, known.last[at], max(known.units[at], 1))
+            elif not form.is_empty:
+                self.values(form, known.last[at] if known else None, at < LEAD)
+            forms.append(form)
         self.last = Form()
         good = Form(is_constant=True, unit=1)
-        return forms + [good if is_good else self.qualities() for _ in range(width - qualities)]
+        return forms + [
+            good if is_good else self.qualities() for _ in range(head.width - qualities)
+        ]
 
     def holes(self) -> Form:
         form = Form()
@@ -160,17 +175,19 @@ class Forms:
         form.is_sparse = not form.is_empty and self.model.flag(SPARSE + self.last.is_sparse)
         return form
 
-    def values(self, is_whole: bool, again: int | None, is_lead: bool) -> Form:
-        form = Form() if is_whole else self.holes()
-        if form.is_empty:
-            return form
+    def go_on(self, form: Form, last: int, kept: int) -> None:
+        form.first, form.unit = last, kept
+        if not self.model.flag(KEPT + (kept == 1)):
+            form.unit = self.model.integer(scalar(UNIT, abs(self.last.unit).bit_length(), 1))
+        self.last = form
+
+    def values(self, form: Form, again: int | None, is_lead: bool) -> None:
         form.is_constant = self.model.flag(CONSTANT + self.last.is_constant)
         form.first = self.first(again)
         form.unit = 1
         if not form.is_constant and self.model.flag(UNITS + (self.last.unit != 1) + 2 * is_lead):
             form.unit = self.model.integer(scalar(UNIT, abs(self.last.unit).bit_length(), 0))
         self.last = form
-        return form
 
     def qualities(self) -> Form:
         form = self.holes()
@@ -230,6 +247,7 @@ class Shaped:
     """What a table teaches about the next one of its shape."""
 
     last: list[int]
+    units: list[int]
     series: list[sm.Series | None]
 
 
@@ -244,23 +262,38 @@ class Head:
     width: int
 
 
-class _Mixed:
-    """Decodes one payload of codec 2."""
+class Mixed:
+    """Decodes one payload of codec 2, on top of what `taught` learned if there is one."""
 
-    def __init__(self, payload: bytes, prior: bytes) -> None:
+    def __init__(self, payload: bytes, prior: bytes, taught: Mixed | None = None) -> None:
         reader = Reader(payload)
-        assert reader.byte() == 0
-        self.checksum = int.from_bytes(payload[1:5], "little")
+        form = reader.byte()
+        assert (1 <= form <= 16) if taught else form == 0
+        self.checksum = payload[1:5]
         reader.at = 5
+        self.former = taught.heads if taught else None
+        self.next = 0
         self.heads = [self._head(reader) for _ in range(reader.u())]
-        self.model = sm.Model(sm.Bits(payload[reader.at :]), prior)
+        bits = sm.Bits(payload[reader.at :])
+        self.salt = taught.checksum if taught else b""
+        if taught:
+            self.model, self.shaped, self.latest = taught.model, taught.shaped, taught.latest
+            self.model.bits = bits
+            self.fields, self.clock_ms = taught.fields, taught.clock_ms
+            self.rls_left = taught.rls_left
+            return
+        self.model = sm.Model(bits, prior)
         self.shaped: dict[tuple[int, int, int], Shaped] = {}
         self.latest: dict[tuple[int, int], int] = {}
         self.fields = [Field([0.0] * 6, [4.0] * 6) for _ in range(2 * FIELDS)]
         self.clock_ms, self.rls_left = 0, 4096
 
-    @staticmethod
-    def _head(reader: Reader) -> Head:
+    def _head(self, reader: Reader) -> Head:
+        place = reader.u() if self.former is not None else 0
+        if place and self.former:
+            at = (self.next + place - 1) % len(self.former)
+            self.next = at + 1
+            return replace(self.former[at], rows=reader.u())
         kind, group = reader.byte(), reader.u()
         length_ms = reader.u() if kind == WINDOWS else 0
         rows = reader.u()
@@ -273,7 +306,7 @@ class _Mixed:
             tables.append(Table(head.kind, head.group, head.length_ms, columns))
         cells = (cell for table in tables for column in table.columns for cell in column)
         coded = b"".join(b"\0" if cell is None else struct.pack("<Bq", 1, cell) for cell in cells)
-        assert zlib.crc32(coded) == self.checksum
+        assert zlib.crc32(self.salt + coded).to_bytes(4, "little") == self.checksum
         return tables
 
     def _take(self, head: Head) -> Shaped | None:
@@ -291,7 +324,7 @@ class _Mixed:
         known = self._take(head)
         is_readings = head.kind == READINGS
         qualities = LEAD + (head.width - LEAD) // 2 if is_readings else head.width
-        forms = Forms(self.model).decode(head.width, qualities, known.last if known else None)
+        forms = Forms(self.model).decode(head, qualities, known)
         tracks = []
         for at, form in enumerate(forms):
             series = known.series[at] if known else None
@@ -301,14 +334,19 @@ class _Mixed:
                 has_rls = is_readings and at >= LEAD and self.rls_left > 0
                 self.rls_left -= has_rls
                 series = sm.Series(has_rls=has_rls)
+            if series and form.is_continued:
+                series.is_late = True
             last = (known.last[at] if known else 0) if form.is_empty else form.first
-            tracks.append(Track(form, at >= qualities, series, last, not form.is_empty))
+            is_present = not form.is_empty
+            tracks.append(Track(form, at >= qualities, series, last, is_present, form.is_continued))
         columns: list[Column] = [[] for _ in tracks]
         clean = 2
         for _ in range(head.rows):
             clean = self._row(tracks, columns, clean)
-        self.clock_ms = tracks[0].last
-        self._keep(head, Shaped([t.last for t in tracks], [t.series for t in tracks]))
+        if head.kind in (READINGS, GAPS):
+            self.clock_ms = tracks[0].last
+        units = [form.unit for form in forms]
+        self._keep(head, Shaped([t.last for t in tracks], units, [t.series for t in tracks]))
         return columns
 
     def _row(self, tracks: list[Track], columns: list[Column], clean: int) -> int:
@@ -390,7 +428,7 @@ class _Mixed:
                     last[at] = cell
                 cells.append(cell)
                 columns[at].append(cell)
-        self._keep(head, Shaped(last, [None] * head.width))
+        self._keep(head, Shaped(last, [], [None] * head.width))
         return columns
 
     def _start(self, head: Head, last: int) -> int:
@@ -426,6 +464,8 @@ class _Mixed:
             3 << 28 | key << 16 | sm.digits(before) << 8 | scale,
             4 << 28 | number << 8 | way,
             5 << 28 | key << 16 | sm.digits(known.residual) << 8 | sm.digits(before),
+            6 << 28 | number << 8 | sm.digits(known.residual),
+            7 << 28 | key << 16 | number << 4 | way,
         ]
         shapes = [sm.shape(0.0, known.misses[way]), sm.NOTHING, sm.NOTHING]
         context = sm.Context([sm.spread(one) for one in hashes], 24 + key, 9, shapes)

@@ -111,7 +111,7 @@ class Bits:
 
 # Codec 2: the model ----------------------------------------------------------------------------
 
-HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 5, 3, 10, 64, 10, 25, 64
+HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 3, 12, 64, 11, 25, 64
 
 Shape = tuple[float, float]
 """Offset and sharpness."""
@@ -134,12 +134,12 @@ class Weights:
     def __init__(self, of: Sequence[int]) -> None:
         self.of, self.uses = [4 * weight for weight in of], 200
 
-    def mix(self, inputs: list[int]) -> int:
+    def sum(self, inputs: list[int]) -> int:
         total = sum(a * b for a, b in zip(inputs, self.of, strict=True)) >> 16
-        return squash(clamp(total, -2047, 2047))
+        return clamp(total, -2047, 2047)
 
     def learn(self, inputs: list[int], error: int) -> None:
-        rate = 10 + 5120 // (32 + min(self.uses, 2**20))
+        rate = 16 + 5120 // (32 + min(self.uses, 2**20))
         self.uses += 1
         for at, value in enumerate(inputs):
             step = (value * error * rate + 2**17) >> 18
@@ -157,7 +157,7 @@ class Model:
 
     def __init__(self, bits: Bits, prior: bytes) -> None:
         self.bits = bits
-        count = DIRECTS * CLASSES, SETS * CLASSES * INPUTS, FLAGS
+        count = DIRECTS * CLASSES, (SETS + DIRECTS) * CLASSES * INPUTS, FLAGS
         numbers = struct.unpack(f"<{count[0]}H{count[1]}h{count[2]}H", prior)
         weights = numbers[count[0] : count[0] + count[1]]
         self.directs = [Slot(one, 30) for one in numbers[: count[0]]]
@@ -247,10 +247,12 @@ class Model:
         for part, (some, every) in zip(parts, shares, strict=True):
             inputs.append(evidence(some, every) if part[1] != 0.0 else 0)
         inputs.append(256)
-        weights = self.weights[context.set * CLASSES + kind]
-        one = weights.mix(inputs)
+        first = self.weights[context.set * CLASSES + kind]
+        second = self.weights[(SETS + context.direct) * CLASSES + kind]
+        one = squash((first.sum(inputs) + second.sum(inputs)) >> 1)
         bit = self.bits.bit(one << 4 | 8)
-        weights.learn(inputs, (bit << 12) - one)
+        for weights in (first, second):
+            weights.learn(inputs, (bit << 12) - one)
         for slot in [*slots, direct]:
             slot.learn(bit)
         return bit
@@ -351,6 +353,8 @@ class Series:
         self.mean_step, self.seen, self.magnitude = 0.0, 0, 4.0
         self.costs, self.misses = [0.0, 0.5, 0.5, 0.5, 0.7], [4.0] * WAYS
         self.rls = Rls() if has_rls else None
+        self.still = self.still_before = 0
+        self.is_late = False
 
     def again(self) -> None:
         self.last, self.step, self.step_before = 0, 0.0, 0.0
@@ -368,7 +372,7 @@ class Series:
         way = min(range(ways), key=lambda at: self.costs[at])
         step = steps[way] if abs(steps[way]) < 4e15 else 0.0
         whole = rounded(step)
-        context = self.context(steps, way, ways, step - float(whole), float(whole), column, row)
+        context = self.context(steps, way, ways, step - float(whole), whole, column, row)
         centre = wrap(self.last + whole)
         residual = model.integer(context)
         value = wrap(centre + residual)
@@ -384,14 +388,14 @@ class Series:
         way: int,
         ways: int,
         fraction: float,
-        whole: float,
+        whole: int,
         column: int,
         row: Row,
     ) -> Context:
         shapes = [shape(fraction, self.misses[way])]
         for other in (LEARNED, 0, 3):
             if other != way and other < ways and len(shapes) < SHAPES:
-                offset = steps[other] - whole
+                offset = steps[other] - float(whole)
                 known = shape(offset, self.misses[other])
                 shapes.append(known if abs(offset) < 4e15 else NOTHING)
         shapes += [NOTHING] * (SHAPES - len(shapes))
@@ -404,9 +408,14 @@ class Series:
             row.zeros << 8 | (last == 0 and before == 0) << 5 | scale,
             column << 8 | digits(row.residual) << 4 | scale,
             (fifth << 8 | scale) << 4 | way,
+            1 << 30 | column << 16 | min(self.still, 255) << 8 | min(self.still_before, 255),
+            2 << 30 | column << 20 | (self.last + whole & 0xFFFF) << 4 | min(self.still, 15),
         ]
         age = (self.seen > 2) + (self.seen > 7) + (self.seen > 24)
-        return Context([spread(one) for one in hashes], scale, age + 4 * (way == LEARNED), shapes)
+        direct, chosen = scale, age + 4 * (way == LEARNED)
+        if self.is_late:
+            direct, chosen = 44 + scale, 10
+        return Context([spread(one) for one in hashes], direct, chosen, shapes)
 
     def learn(self, value: int, residual: int, steps: list[float], features: list[float]) -> None:
         step = float(wrap(value - self.last))
@@ -424,3 +433,8 @@ class Series:
         self.residuals = residual, self.residuals[0]
         self.step_before, self.step, self.last = self.step, step, value
         self.seen += 1
+        self.is_late = False
+        if step == 0.0:
+            self.still += 1
+        else:
+            self.still_before, self.still = self.still, 0

@@ -164,7 +164,7 @@ def test_an_unknown_codec_is_a_format_error(codec: int) -> None:
         ((READINGS, 0, 0, [[0], [0], [1], [0]]), "4 columns, the catalogue makes 6"),
         ((WINDOWS, 1, 5_000, [[0]] * 21), "21 columns, the catalogue makes 11"),
         ((READINGS, 1, 0, [[0], [0], [None], [0]]), "a value is missing without a reason"),
-        ((READINGS, 1, 0, [[0], [0], [1], [8]]), "8 is not a quality"),
+        ((READINGS, 1, 0, [[0], [0], [1], [9]]), "9 is not a quality"),
         ((READINGS, 1, 0, [[0], [0], [1], [None]]), "None is not a quality"),
         ((READINGS, 1, 0, [[None], [0], [1], [0]]), "None is not a time"),
         ((READINGS, 1, 0, [[0], [None], [1], [0]]), "a number is missing"),

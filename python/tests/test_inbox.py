@@ -187,6 +187,14 @@ async def test_a_loss_declared_for_a_batch_that_is_there_changes_nothing(inbox: 
     assert status.lost_batches == 0
 
 
+async def test_a_batch_that_comes_behind_its_declared_loss_is_no_conflict(inbox: Inbox) -> None:
+    await take(inbox, catalogue_batch(), lost_batch(2))
+    assert await take(inbox, data_batch(2)) == [receipt(2)]
+    assert inbox.counters == Counters(new=2, again=1)
+    (status,) = await inbox.store.streams()
+    assert status.lost_batches == 1
+
+
 def poison() -> list[Batch]:
     good = data_batch(2)
     twisted = dataclasses.replace(catalogue_batch(2), schema=bytes(16))

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeagg.errors import FormatError
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, unpack_bounded
+from edgeagg.model import (
+    Catalogue,
+    Demand,
+    Group,
+    Guard,
+    Kind,
+    LocalTime,
+    MeterInfo,
+    PointInfo,
+    PointSum,
+    unpack_bounded,
+)
 
 CATALOGUE = Catalogue(
     site="区一",
@@ -38,8 +49,87 @@ CATALOGUE_BYTES = (
     b"\x92\xcd\x27\x10\xce\x00\x0d\xbb\xa0"  # window lengths: 10 s, 15 min
 )
 
+JUDGED = dataclasses.replace(
+    CATALOGUE,
+    groups=(
+        Group(
+            "incomer",
+            1_000,
+            (PointInfo("voltage_l1", "V", -1, Kind.GAUGE, None, statistics=True),),
+        ),
+        Group(
+            "pv",
+            60_000,
+            (
+                PointInfo(
+                    "active_energy_import",
+                    "kWh",
+                    0,
+                    Kind.TOTALISER,
+                    Guard(1_000_000, 400, 1),
+                    demand=Demand(900_000, 60_000),
+                ),
+                PointInfo("active_energy_sum", "kWh", 0, Kind.TOTALISER),
+            ),
+        ),
+    ),
+    local_time=LocalTime("Asia/Shanghai", ((1_577_836_800_000, 28_800_000),)),
+)
+JUDGED_BYTES = (
+    b"\x96"  # array of 6
+    b"\x02"  # catalogue version
+    b"\xa6\xe5\x8c\xba\xe4\xb8\x80"  # site, UTF-8
+    b"\x92\xadAsia/Shanghai"  # local time: its zone, its changes as UTC ms, offset
+    b"\x91\x92\xcf\x00\x00\x01\x6f\x5e\x66\xe8\x00\xce\x01\xb7\x74\x00"
+    b"\x92"  # two meters: name, profile, tier, parent, sub-item
+    b"\x95\xa7incomer\xacacrel-adl400\x01\xa0\xa5power"
+    b"\x95\xa2pv\xb1sunspec-meter-213\x02\xa7incomer\xa0"
+    b"\x92"  # two groups: meter, period_ms, points
+    b"\x93\xa7incomer\xcd\x03\xe8\x91"
+    b"\x97\xaavoltage_l1\xa1V\xff\xa5gauge\xc0\x01\xc0"  # no guard, statistics, no demand
+    b"\x93\xa2pv\xcd\xea\x60\x92"
+    b"\x97\xb4active_energy_import\xa3kWh\x00\xa9totaliser"
+    b"\x93\xce\x00\x0f\x42\x40\xcd\x01\x90\x01"  # wraps at 1 000 000, 400 an hour, steps of 1
+    b"\x00\x92\xce\x00\x0d\xbb\xa0\xcd\xea\x60"  # no statistics, demand of 15 min by 1 min
+    b"\x94\xb1active_energy_sum\xa3kWh\x00\xa9totaliser"  # not judged: four items as before
+    b"\x92\xcd\x27\x10\xce\x00\x0d\xbb\xa0"  # window lengths: 10 s, 15 min
+)
+
 NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
-POINTS = st.builds(PointInfo, NAMES, NAMES, st.integers(-18, 18), st.sampled_from(Kind))
+MANTISSAS = st.integers(1, 2**63 - 1)
+GUARDS = st.builds(Guard, st.none() | MANTISSAS, MANTISSAS, MANTISSAS)
+DEMANDS = st.builds(Demand, st.sampled_from([900_000, 3_600_000]), st.sampled_from([60_000]))
+PLAIN = st.builds(PointInfo, NAMES, NAMES, st.integers(-18, 18), st.sampled_from(Kind))
+GAUGES = st.builds(
+    PointInfo,
+    NAMES,
+    NAMES,
+    st.integers(-18, 18),
+    st.just(Kind.GAUGE),
+    st.none(),
+    st.booleans(),
+    st.none() | DEMANDS,
+)
+TOTALISERS = st.builds(
+    PointInfo,
+    NAMES,
+    NAMES,
+    st.integers(-18, 18),
+    st.just(Kind.TOTALISER),
+    st.none() | GUARDS,
+    st.booleans(),
+    st.none() | DEMANDS,
+)
+LOCAL_TIMES = st.builds(
+    LocalTime,
+    NAMES,
+    st.lists(
+        st.tuples(st.integers(-(2**53), 2**53), st.integers(-86_399_999, 86_399_999)),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda change: change[0],
+    ).map(lambda changes: tuple(sorted(changes))),
+)
 METERS = st.lists(
     st.builds(MeterInfo, NAMES, NAMES, st.integers(1, 3), NAMES, NAMES),
     min_size=1,
@@ -51,17 +141,20 @@ METERS = st.lists(
 @st.composite
 def catalogues(draw: st.DrawFn) -> Catalogue:
     meters = draw(METERS)
+    local_time = draw(st.none() | LOCAL_TIMES)
+    points = PLAIN if local_time is None else PLAIN | GAUGES | TOTALISERS
     groups = st.builds(
         Group,
         st.sampled_from([meter.name for meter in meters]),
         st.integers(1, 2**32 - 1),
-        st.lists(POINTS, min_size=1, max_size=4).map(tuple),
+        st.lists(points, min_size=1, max_size=4).map(tuple),
     )
     return Catalogue(
         draw(NAMES),
         tuple(meters),
         tuple(draw(st.lists(groups, max_size=4))),
         tuple(draw(st.lists(st.integers(1, 2**32 - 1), max_size=3))),
+        local_time,
     )
 
 
@@ -76,6 +169,55 @@ def test_the_bytes_of_a_catalogue_never_change() -> None:
 
 def test_the_bytes_of_a_catalogue_are_read() -> None:
     assert Catalogue.from_bytes(CATALOGUE_BYTES) == CATALOGUE
+
+
+def test_the_bytes_of_a_catalogue_with_judged_points_never_change() -> None:
+    assert JUDGED.to_bytes() == JUDGED_BYTES
+    assert Catalogue.from_bytes(JUDGED_BYTES) == JUDGED
+
+
+def test_judged_points_need_a_local_time() -> None:
+    with pytest.raises(ValueError, match="names the site's local time"):
+        dataclasses.replace(JUDGED, local_time=None)
+
+
+@pytest.mark.parametrize(
+    ("place", "item", "said"),
+    [
+        ((4, 1, 2, 0, 4), [0, 1, 1], "mantissa above 0"),
+        ((4, 1, 2, 0, 4), [None, 2**63, 1], "mantissa above 0"),
+        ((4, 1, 2, 0, 4), [None, 1], "missing"),
+        ((4, 1, 2, 0, 3), "gauge", "has a guard and is no totaliser"),
+        ((4, 0, 2, 0, 5), 2, "judged in no known way"),
+        ((4, 0, 2, 0, 5), 0, "judged in no known way"),
+        ((4, 1, 2, 0, 6), [900_000, 7_000], "a period whole slips"),
+        ((4, 1, 2, 0, 6), [7_000_000, 1_000_000], "a day holds whole periods"),
+        ((2, 1), [], "do not ascend"),
+        ((2, 1), [[5, 0], [5, 1]], "do not ascend"),
+        ((2, 1), [[2**53 + 1, 0]], "do not ascend"),
+        ((2, 1), [[0, 86_400_000]], "a day or more from UTC"),
+        ((2, 1), [[0, 1.5]], "not a whole number"),
+        ((2, 0), b"zone", "is not text"),
+    ],
+)
+def test_what_no_gateway_can_judge_by_is_refused(
+    place: tuple[int, ...], item: object, said: str
+) -> None:
+    fields = msgpack.unpackb(JUDGED_BYTES)
+    inner = fields
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = item
+    with pytest.raises(FormatError, match=said):
+        Catalogue.from_bytes(msgpack.packb(fields))
+
+
+@pytest.mark.parametrize(("version", "bytes_"), [(1, JUDGED_BYTES), (2, CATALOGUE_BYTES)])
+def test_a_catalogue_has_the_items_of_its_version(version: int, bytes_: bytes) -> None:
+    fields = msgpack.unpackb(bytes_)
+    fields[0] = version
+    with pytest.raises(FormatError, match=f"items in version {version}"):
+        Catalogue.from_bytes(msgpack.packb(fields))
 
 
 @given(catalogues())
@@ -107,8 +249,8 @@ def test_random_bytes_are_no_catalogue(data: bytes) -> None:
 
 def test_another_version_of_the_catalogue_is_named() -> None:
     fields = items()
-    fields[0] = 2
-    with pytest.raises(FormatError, match="catalogue version 2; this edgeagg reads version 1"):
+    fields[0] = 3
+    with pytest.raises(FormatError, match="catalogue version 3; this edgeagg reads versions 1 and"):
         Catalogue.from_bytes(msgpack.packb(fields))
 
 
@@ -175,3 +317,57 @@ def test_a_group_without_points_is_refused() -> None:
 def test_msgpack_beyond_the_bounds_is_a_format_error(data: bytes) -> None:
     with pytest.raises(FormatError, match="not msgpack of the expected shape"):
         unpack_bounded(data)
+
+
+METERED = tuple(PointInfo(name, "kWh", -2, Kind.TOTALISER) for name in ("all", "t1", "t2"))
+SUMMED = dataclasses.replace(
+    CATALOGUE, groups=(Group("pv", 1_000, METERED, (PointSum(0, (1, 2)),)),)
+)
+
+
+def test_the_sums_of_a_group_are_its_last_item() -> None:
+    group = unpack_bounded(SUMMED.to_bytes())[3][0]
+    assert group[3:] == [[[0, [1, 2]]]]
+    assert Catalogue.from_bytes(SUMMED.to_bytes()) == SUMMED
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        [],
+        [[0, [1]]],
+        [[0, [0, 1]]],
+        [[0, [1, 1]]],
+        [[0, [1, 3]]],
+        [[0, [1, -1]]],
+        [[-1, [1, 2]]],
+        [[False, [1, 2]]],
+        [[0, [1, True]]],
+        [[0, [1, "2"]]],
+        [[0, [1, [2]]]],
+        [[0]],
+        [[0, [1, 2], 3]],
+        [0],
+        0,
+    ],
+)
+def test_a_sum_of_what_is_not_there_is_refused(sums: object) -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0][3] = sums
+    with pytest.raises(FormatError, match="not a catalogue"):
+        Catalogue.from_bytes(msgpack.packb(items))
+
+
+@pytest.mark.parametrize(("unit", "kind"), [("Wh", "totaliser"), ("kWh", "gauge")])
+def test_what_cannot_be_added_up_is_no_sum(unit: str, kind: str) -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0][2][2][1::2] = [unit, kind]
+    with pytest.raises(FormatError, match="cannot be summed"):
+        Catalogue.from_bytes(msgpack.packb(items))
+
+
+def test_a_group_with_a_fifth_item_is_refused() -> None:
+    items = unpack_bounded(SUMMED.to_bytes())
+    items[3][0].append([])
+    with pytest.raises(FormatError, match="not a catalogue"):
+        Catalogue.from_bytes(msgpack.packb(items))

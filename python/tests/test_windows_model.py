@@ -6,16 +6,19 @@ from collections import Counter
 
 import pytest
 
+from edgeagg import _core
 from python.tests.window_histories import (
+    DAY_MS,
     HOUR_MS,
     Cut,
     Gap,
     Gateway,
+    Replaced,
     Restart,
     difference,
     history,
     naive,
-    windows_of,
+    told_by,
 )
 
 HISTORIES = 30
@@ -29,31 +32,36 @@ def test_core_and_model_agree_whatever_happens_to_the_gateway(seed: int) -> None
 
 def test_the_histories_hold_every_fault_they_speak_of() -> None:
     seen: Counter[str] = Counter()
-    for number in range(100):
+    for number in range(150):
         life = history(f"faults:{number}")
-        (windows, statistics), late = naive(life)
+        told, late = naive(life)
         seen["late rows"] += late
-        seen["gaps"] += sum(isinstance(event, Gap) for event in life.events)
-        seen["restarts"] += sum(isinstance(event, Restart) for event in life.events)
-        seen["cuts"] += sum(isinstance(event, Cut) for event in life.events)
-        for points in windows.values():
+        for kind in (Gap, Replaced, Restart, Cut):
+            seen[kind.__name__] += sum(isinstance(event, kind) for event in life.events)
+        for (_, length_ms, _), points in told.windows.items():
             seen["energies"] += sum(point[7] is not None for point in points)
             seen["energies unknown"] += sum(point[7] is None for point in points)
             seen["windows not covered"] += sum(point[8] == 0 for point in points)
-        seen["statistics"] += len(statistics)
-        seen["days"] += sum(length_ms == 24 * HOUR_MS for _, length_ms, _ in windows)
-    kinds = ["late rows", "gaps", "restarts", "cuts", "energies", "energies unknown"]
-    kinds += ["windows not covered", "statistics"]
+            seen["days"] += length_ms == DAY_MS
+            seen["months"] += length_ms == _core.MONTH_MS
+            seen["windows longer than an hour"] += length_ms > HOUR_MS
+        seen["statistics"] += len(told.statistics)
+        seen["uncertainties"] += sum(
+            each is not None and each > 0 for row in told.uncertainties.values() for each in row
+        )
+        seen.update(f"audits of kind {audit[0]}" for _, _, audit in told.audits)
+    kinds = ["late rows", "Gap", "Restart", "Cut", "energies", "energies unknown"]
+    kinds += ["windows not covered", "windows longer than an hour", "statistics", "uncertainties"]
     assert all(seen[kind] > 50 for kind in kinds), seen
-    assert seen["days"] > 10, seen
+    rare = ["Replaced", "days", "months", *(f"audits of kind {kind}" for kind in range(1, 9))]
+    assert all(seen[kind] > 5 for kind in rare), seen
 
 
 def test_a_window_twice_would_be_seen() -> None:
-    life = history("twice")
+    life = history("twice:1")
     gateway = Gateway(life)
     for event in life.events:
         gateway.take(event)
-    windows, _ = windows_of(gateway.payloads)
-    assert windows
+    assert told_by(gateway.payloads).windows
     with pytest.raises(AssertionError, match="twice"):
-        windows_of(gateway.payloads * 2)
+        told_by(gateway.payloads * 2)

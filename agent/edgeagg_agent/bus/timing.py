@@ -54,11 +54,6 @@ class Timing:
         return Timing(baud, bits, byte_chars)
 
     @property
-    def char_us(self) -> int:
-        """One character, in microseconds."""
-        return self.frame_us(1)
-
-    @property
     def t35_us(self) -> int:
         """The silence of 3.5 characters that separates two frames, in microseconds."""
         if self.baud > T35_FIXED_ABOVE_BAUD:

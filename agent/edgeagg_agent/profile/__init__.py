@@ -31,6 +31,7 @@ from edgeagg_agent.profile.schema import (
     Ratio,
     Serial,
     Span,
+    Sum,
     SunSpec,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "Ratio",
     "Serial",
     "Span",
+    "Sum",
     "SunSpec",
     "compiled",
     "decode",

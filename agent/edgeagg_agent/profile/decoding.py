@@ -8,8 +8,7 @@ talks to no meter and reads no file.
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 
 from edgeagg._core import ScanPlan
@@ -21,31 +20,28 @@ from edgeagg_agent.profile.schema import Check, Identity, Point, Ratio
 
 POW10_MAX = 18  # SunSpec allows -10 to 10; beyond, the register holds something else
 
-Content = bytes | Sequence[int]
-"""Registers as they came: two bytes each, or a word each."""
-
 
 def decode(
-    point: Point, content: Content, ratios: Mapping[str, Fraction]
+    point: Point, content: bytes, ratios: Mapping[str, Fraction]
 ) -> tuple[int | None, Quality]:
     """Return (mantissa, GOOD), or (None, IMPLAUSIBLE) for what the meter or the profile rules out.
 
     `content` is the point's registers, `point.count` of them; `ratios` holds at least the ratios
     the point names. A whole scan goes through one `ScanPlan` instead.
     """
-    data = _bytes(content, point.type, point.count)
-    values, qualities = ScanPlan(1, [compiled(point, 0, 0, ratios)]).decode([data])
+    _check(content, point.type, point.count)
+    values, qualities = ScanPlan(1, [compiled(point, 0, 0, ratios)]).decode([content])
     return values[0], Quality(qualities[0])
 
 
-def decode_ratio(ratio: Ratio, content: Content) -> Fraction:
+def decode_ratio(ratio: Ratio, content: bytes) -> Fraction:
     """Return the factor; raise ProtocolError when the register holds none.
 
     A ratio of 0 would turn every reading of the meter into a plausible 0, and one that is not
     available must never be taken for 1.
     """
-    data = _bytes(content, ratio.type, ratio.count)
-    bits, raw = read_raw(data, ratio.type, ratio.order)
+    _check(content, ratio.type, ratio.count)
+    bits, raw = read_raw(content, ratio.type, ratio.order)
     factor: Fraction | None = None
     if raw is not None and bits not in ratio.invalid and math.isfinite(raw):
         value = Fraction(raw)
@@ -61,28 +57,30 @@ def decode_ratio(ratio: Ratio, content: Content) -> Fraction:
     return factor * ratio.scale
 
 
-def matches(check: Check, content: Content) -> bool:
+def matches(check: Check, content: bytes) -> bool:
     """Tell whether the registers hold a value that the model would show there."""
-    _, raw = read_raw(_bytes(content, check.type, check.count), check.type, check.order)
+    _check(content, check.type, check.count)
+    _, raw = read_raw(content, check.type, check.order)
     if raw is None or not math.isfinite(raw):
         return False
     value = Fraction(raw)
     return check.min <= value <= check.max and (not check.equals or value in check.equals)
 
 
-def decode_identity(identity: Identity, content: Content) -> str:
+def decode_identity(identity: Identity, content: bytes) -> str:
     """Return what the meter tells of itself, without padding; "" where it tells nothing.
 
     Some meters put one character into each register, so zero bytes are left out wherever they are;
     what cannot be printed becomes "?".
     """
-    data = _bytes(content, identity.type, identity.count)
+    _check(content, identity.type, identity.count)
     if identity.type != "str":
-        _, raw = read_raw(data, identity.type, identity.order)
+        _, raw = read_raw(content, identity.type, identity.order)
         return "" if raw is None else str(raw)
     if identity.order in {"BADC", "DCBA"}:
-        data = b"".join(bytes((low, high)) for high, low in zip(data[::2], data[1::2], strict=True))
-    return printable(data)
+        pairs = zip(content[::2], content[1::2], strict=True)
+        content = b"".join(bytes((low, high)) for high, low in pairs)
+    return printable(content)
 
 
 def printable(data: bytes) -> str:
@@ -121,12 +119,9 @@ def to_mantissa(
     return mantissa, Quality.GOOD
 
 
-def _bytes(content: Content, code: str, count: int) -> bytes:
-    if not isinstance(content, bytes):
-        content = struct.pack(f">{len(content)}H", *content)
+def _check(content: bytes, code: str, count: int) -> None:
     if len(content) != 2 * count:
         raise ValueError(f"{len(content) / 2:g} registers for a {code} that takes {count}")
-    return content
 
 
 def _divide_half_even(top: int, bottom: int) -> int:

@@ -13,7 +13,7 @@ from edgeagg_agent.profile.decoding import printable, to_mantissa
 from edgeagg_agent.profile.schema import ItemIdentity, ItemPoint, Layout
 from edgeagg_agent.protocol.bcd import decode_bcd
 from edgeagg_agent.protocol.cjt188 import unit_factor
-from edgeagg_agent.protocol.cjt188_content import LAYOUTS, METERED, unit_first
+from edgeagg_agent.protocol.cjt188_units import LENGTHS, METERED, unit_first
 
 _NOTHING = (None, Quality.IMPLAUSIBLE)
 
@@ -48,7 +48,7 @@ def _decode(
         is_first = layout.unit_byte < start
         if (
             point.item == METERED
-            and len(payload) in LAYOUTS
+            and len(payload) in LENGTHS
             and unit_first(payload) is not is_first
         ):
             return _NOTHING

@@ -34,6 +34,7 @@ from edgeagg_agent.profile.read_points import (
     read_point,
     read_ratio,
 )
+from edgeagg_agent.profile.read_sums import SUM_KEYS, read_sum
 from edgeagg_agent.profile.schema import (
     HOLES,
     KINDS,
@@ -49,7 +50,7 @@ from edgeagg_agent.profile.schema import (
 SHIPPED = Path(__file__).parent.parent / "profiles"
 TOP_KEYS = (
     "vendor models status sources kind protocol notes serial limits sunspec identify identity"
-    " ratios points"
+    " ratios points sums"
 )
 LIMIT_KEYS = "registers_max request_gap_ms holes illegal proven"
 _MODEL_MAX = 0xFFFE  # FFFFH ends the chain of models
@@ -96,7 +97,11 @@ def _parse(name: str, file: Path) -> Profile:
         ratios=(),
         points=(),
     )
-    return _with_registers(top, profile) if protocol == "modbus" else _with_items(top, profile)
+    read = _with_registers if protocol == "modbus" else _with_items
+    profile = read(top, profile)
+    points = {point.name: point for point in profile.every_point}
+    sums = tuple(read_sum(table, points) for table in top.array("sums", SUM_KEYS))
+    return dataclasses.replace(profile, sums=sums)
 
 
 def _with_registers(top: Table, profile: Profile) -> Profile:

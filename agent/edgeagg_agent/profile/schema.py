@@ -255,6 +255,14 @@ class SunSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """A totaliser that is the sum of others, by the names of the points: the rates of a tariff."""
+
+    total: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """One meter model, or several with the same registers.
 
@@ -279,6 +287,7 @@ class Profile:
     items: tuple[ItemPoint, ...] = ()
     item_identity: tuple[ItemIdentity, ...] = ()
     sunspec: SunSpec | None = None
+    sums: tuple[Sum, ...] = ()
 
     @property
     def every_point(self) -> tuple[Point | ItemPoint, ...]:

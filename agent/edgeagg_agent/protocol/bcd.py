@@ -1,4 +1,4 @@
-"""Decimal digits, two to a byte, low byte first: numbers and clocks of DL/T 645 and CJ/T 188.
+"""Decimal digits, two to a byte, low byte first: the numbers of DL/T 645 and CJ/T 188.
 
 Pure functions. Bytes that hold no number are None, never a guess: a meter sends FF for what it
 does not have, and half a digit damaged is no digit.
@@ -6,10 +6,7 @@ does not have, and half a digit damaged is no digit.
 
 from __future__ import annotations
 
-from datetime import date, datetime, time
-
 _SIGN = 0x80  # of the highest byte
-_CLOCK_BYTES = 7
 
 
 def decode_digits(data: bytes) -> str | None:
@@ -32,51 +29,3 @@ def decode_bcd(data: bytes, *, signed: bool) -> int | None:
     if text is None:
         return None
     return -int(text) if negative else int(text)
-
-
-def decode_date(data: bytes) -> date | None:
-    """Return the date of YYMMDDWW; the day of the week is not needed for it."""
-    text = decode_digits(data) if len(data) == 4 else None
-    moment = _moment(f"20{text[:6]}T000000") if text is not None else None
-    return moment.date() if moment is not None else None
-
-
-def decode_time(data: bytes) -> time | None:
-    """Return the time of day of hhmmss."""
-    text = decode_digits(data) if len(data) == 3 else None
-    moment = _moment(f"20000101T{text}") if text is not None else None
-    return moment.time() if moment is not None else None
-
-
-def decode_minute(data: bytes) -> datetime | None:
-    """Return the instant of YYMMDDhhmm, local time: when a maximum demand arose, None if never."""
-    text = decode_digits(data) if len(data) == 5 else None
-    return _moment(f"20{text[:6]}T{text[6:]}00") if text is not None else None
-
-
-def decode_clock(data: bytes) -> datetime | None:
-    """Return the instant of CJ/T 188's seven bytes, local time, in either order: ss..CC or CC..ss.
-
-    None for a clock that was never set, and for the second in which both orders are a date.
-    """
-    if len(data) != _CLOCK_BYTES:
-        return None
-    forward, backward = _instant(data), _instant(data[::-1])
-    if forward is None or backward is None:
-        return forward or backward
-    return forward if forward == backward else None
-
-
-def _instant(data: bytes) -> datetime | None:
-    """Read ss mm hh DD MM YY CC; a century before 1900 or behind 2099 is the other order."""
-    text = decode_digits(data)
-    if text is None or text[:2] not in {"19", "20"}:
-        return None
-    return _moment(f"{text[:8]}T{text[8:]}")
-
-
-def _moment(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return None

@@ -1,7 +1,7 @@
 """CJ/T 188-2004 and -2018: questions to water, heat and gas meters, and their answers.
 
 Owns the control codes, the identifier in both byte orders, the serial number SER that every answer
-repeats, and the unit codes. Sans-IO. What an answer of item 901F holds is in `cjt188_content`.
+repeats, and the unit codes. Sans-IO. Where those stand in item 901F is in `cjt188_units`.
 Nothing here can build a write: `Read` holds every control code there is; a write may close a valve.
 """
 

@@ -4,18 +4,24 @@
 //!
 //!     cargo run --release -- --codec 2 --executions 1000000 --seed 1 [--seconds N] [FOLDER]
 //!
+//! Codec 12 stands for anchored payloads of codec 2: what is decoded is a keyframe and, on top of
+//! it, a payload; mostly only the payload is damaged, or the keyframe would end every execution.
+//!
 //! Overflow checks and debug assertions are on. An input over a limit is left in the folder for
 //! temporary files and named; the exit code is 1 then.
 
 mod memory;
 mod mutation;
 
-use edgeagg_core::codec::{decode, encode_as};
+use edgeagg_core::codec::{decode, decode_on, encode_anchored, encode_as, Keyframe, CODEC_CM};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const TIME_MAX: Duration = Duration::from_millis(50);
 const BYTES_MAX: usize = 32 << 20;
+/// Not a codec: pairs of a keyframe and a payload of codec 2.
+const ANCHORED: u8 = 12;
+
 /// What to do.
 struct Options {
     codec: u8,
@@ -65,10 +71,53 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
+/// A keyframe's length, the keyframe, a payload.
+fn pair(input: &[u8]) -> (&[u8], &[u8]) {
+    let (length, rest) = input.split_first_chunk().unwrap_or((&[0; 4], &[]));
+    rest.split_at(rest.len().min(u32::from_le_bytes(*length) as usize))
+}
+
+/// Decode, and again what comes of encoding it.
+fn execute(codec: u8, input: &[u8], is_checked: bool) -> bool {
+    if codec != ANCHORED {
+        let found = decode(codec, input);
+        if let (Ok(tables), true) = (&found, is_checked) {
+            let again = encode_as(codec, tables).expect("BUG: what was decoded can be encoded");
+            assert!(
+                decode(codec, &again).as_ref() == Ok(tables),
+                "BUG: another meaning"
+            );
+        }
+        return found.is_ok();
+    }
+    let (first, payload) = pair(input);
+    let Ok(keyframe) = Keyframe::new(first) else {
+        return false;
+    };
+    let found = decode_on(CODEC_CM, payload, Some(&keyframe));
+    if let (Ok(tables), true) = (&found, is_checked) {
+        let again = encode_anchored(tables, &keyframe, 1);
+        let again = again.expect("BUG: what was decoded can be encoded");
+        let found = decode_on(CODEC_CM, &again, Some(&keyframe));
+        assert!(found.as_ref() == Ok(tables), "BUG: another meaning");
+    }
+    found.is_ok()
+}
+
+/// The next input: of pairs mostly the payload alone is damaged.
+fn next_input(random: &mut mutation::Random, codec: u8, corpus: &[Vec<u8>]) -> Vec<u8> {
+    if codec != ANCHORED || random.below(8) == 0 {
+        return mutation::input(random, corpus);
+    }
+    let (first, payload) = pair(&corpus[random.below(corpus.len())]);
+    let payload = mutation::input(random, &[payload.to_vec()]);
+    [&(first.len() as u32).to_le_bytes(), first, &payload].concat()
+}
+
 /// A slow execution is measured again without what others do on the machine meanwhile.
 fn measured_again(codec: u8, input: &[u8]) -> Option<Duration> {
     let start = processor_time()?;
-    let _ = decode(codec, input);
+    execute(codec, input, false);
     processor_time().map(|end| end - start)
 }
 
@@ -76,13 +125,12 @@ fn run(codec: u8, input: &[u8], worst: &mut Worst) -> bool {
     memory::reset_peak();
     let before = memory::held();
     let start = Instant::now();
-    let found = decode(codec, input);
+    let is_decoded = execute(codec, input, false);
     let mut time = start.elapsed();
     let bytes = memory::peak() - before;
-    if let Ok(tables) = found {
+    if is_decoded {
         worst.decoded += 1;
-        let again = encode_as(codec, &tables).expect("BUG: what was decoded can be encoded");
-        assert!(decode(codec, &again) == Ok(tables), "BUG: another meaning");
+        execute(codec, input, true);
     }
     if time > worst.time {
         time = measured_again(codec, input).unwrap_or(time);
@@ -95,7 +143,10 @@ fn run(codec: u8, input: &[u8], worst: &mut Worst) -> bool {
 fn main() -> Result<(), String> {
     let options = options()?;
     let mut corpus = Vec::new();
-    let prefix = format!("codec{}_", options.codec);
+    let prefix = match options.codec {
+        ANCHORED => "anchored_".to_owned(),
+        codec => format!("codec{codec}_"),
+    };
     let files = std::fs::read_dir(&options.corpus).map_err(|error| error.to_string())?;
     let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
     paths.sort();
@@ -113,7 +164,7 @@ fn main() -> Result<(), String> {
     let start = Instant::now();
     let mut done = 0;
     while done < options.executions && start.elapsed().as_secs() < options.seconds {
-        let input = mutation::input(&mut random, &corpus);
+        let input = next_input(&mut random, options.codec, &corpus);
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(options.codec, &input, &mut worst)
         }));

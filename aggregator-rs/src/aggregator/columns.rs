@@ -1,6 +1,6 @@
 //! What is pending, turned into a table's columns.
 
-use crate::reading::{Gap, Row};
+use crate::reading::Gap;
 use crate::table::Column;
 use crate::totaliser::Audit;
 use crate::window::WindowRow;
@@ -12,24 +12,6 @@ pub(super) fn gap_columns(gaps: &[Gap]) -> Vec<Column> {
         gaps.iter().map(|gap| Some(i64::from(gap.slots))).collect(),
         gaps.iter().map(|gap| Some(i64::from(gap.reason))).collect(),
     ]
-}
-
-pub(super) fn reading_columns(rows: &[Row], points: usize) -> Vec<Column> {
-    let mut columns = vec![
-        rows.iter().map(|row| Some(row.due_ms)).collect(),
-        rows.iter()
-            .map(|row| Some(row.at_ms.wrapping_sub(row.due_ms)))
-            .collect(),
-    ];
-    for point in 0..points {
-        let value = |row: &Row| row.values.get(point).copied().flatten();
-        columns.push(rows.iter().map(value).collect());
-    }
-    for point in 0..points {
-        let quality = |row: &Row| row.qualities.get(point).map(|&quality| i64::from(quality));
-        columns.push(rows.iter().map(quality).collect());
-    }
-    columns
 }
 
 pub(super) fn window_columns(rows: &[WindowRow]) -> Vec<Column> {

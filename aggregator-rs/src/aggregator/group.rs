@@ -1,10 +1,16 @@
 //! One group of a gateway, from its rows to its tables.
 
-use super::columns::{audit_columns, beside_columns, gap_columns, reading_columns, window_columns};
+use std::mem;
+use std::sync::Arc;
+
+use super::columns::{audit_columns, beside_columns, gap_columns, window_columns};
+use super::demands::Demands;
+use super::pending::Pending;
 use super::{Counts, GroupShape};
+use crate::calendar::Calendar;
 use crate::codec::ROWS_MAX;
 use crate::error::Error;
-use crate::reading::{Gap, Row};
+use crate::reading::{Gap, RowView};
 use crate::table::{
     Table, TableKind, AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS,
     STATISTICS_LEAD, UNCERTAINTY_LEAD, WINDOW_COLUMNS,
@@ -12,7 +18,7 @@ use crate::table::{
 use crate::totaliser::{Audit, Outcome, Shown, Step, Totaliser};
 use crate::varint::{write_i64, write_option, Reader};
 use crate::window::{
-    Good, PointKind, PointStep, WindowRow, Windows, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
+    chains, Chain, Good, PointKind, PointStep, WindowRow, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
 };
 
 /// One group: what is pending of it, and what its windows know.
@@ -20,31 +26,59 @@ use crate::window::{
 pub(super) struct Group {
     shape: GroupShape,
     good: Vec<Option<Good>>,
+    /// The points that are no gauges.
+    counting: Vec<usize>,
+    /// What they counted up to the row being taken in; kept for its memory.
+    steps: Vec<PointStep>,
     /// Per point, for those with a guard.
     totalisers: Vec<Option<Totaliser>>,
-    windows: Vec<Windows>,
+    lengths_ms: Vec<i64>,
+    /// What a totaliser made of a reading; empty in between, kept for its memory.
+    outcome: Outcome,
+    windows: Vec<Chain>,
+    demands: Demands,
     last_due_ms: Option<i64>,
-    rows: Vec<Row>,
+    rows: Pending,
     gaps: Vec<Gap>,
     /// With the point's index.
     audits: Vec<(usize, Audit)>,
-    /// Closed and not yet cut, per entry of `windows`.
+    /// Closed and not yet cut, per entry of `lengths_ms`.
     closed: Vec<Vec<WindowRow>>,
 }
 
 impl Group {
-    pub(super) fn new(shape: GroupShape, windows: Vec<Windows>) -> Group {
-        Group {
+    pub(super) fn new(
+        shape: GroupShape,
+        lengths_ms: &[i64],
+        calendar: &Arc<Calendar>,
+    ) -> Result<Group, Error> {
+        let fitting = lengths_ms.iter().copied();
+        let lengths_ms: Vec<i64> = fitting.filter(|&it| it >= shape.period_ms).collect();
+        let windows = chains(
+            &lengths_ms,
+            shape.period_ms,
+            &shape.kinds,
+            &shape.sampled,
+            calendar,
+        )?;
+        Ok(Group {
             good: vec![None; shape.kinds.len()],
+            counting: (0..shape.kinds.len())
+                .filter(|&point| shape.kinds.get(point) != Some(&PointKind::Gauge))
+                .collect(),
+            steps: Vec::new(),
             totalisers: shape.totalisers(),
-            closed: vec![Vec::new(); windows.len()],
+            closed: vec![Vec::new(); lengths_ms.len()],
+            lengths_ms,
+            outcome: Outcome::default(),
             windows,
+            demands: Demands::new(&shape, calendar),
             last_due_ms: None,
-            rows: Vec::new(),
+            rows: Pending::new(shape.kinds.len()),
             gaps: Vec::new(),
             audits: Vec::new(),
             shape,
-        }
+        })
     }
 
     pub(super) fn last_due_ms(&self) -> Option<i64> {
@@ -66,15 +100,17 @@ impl Group {
         Ok(())
     }
 
-    pub(super) fn push(&mut self, row: Row) -> bool {
+    pub(super) fn push(&mut self, row: RowView<'_>) -> bool {
         self.judge(|totaliser, out| totaliser.settle_due(row.at_ms, out));
-        let steps = self.steps_to(&row);
+        let steps = self.steps_to(row);
         let mut in_time = true;
         for windows in &mut self.windows {
-            in_time &= windows.push(&row, &self.good, &steps);
+            in_time &= windows.push(row, &self.good, &steps);
         }
+        self.demands.push(row, &steps);
+        self.steps = steps;
         let hold_ms = self.shape.period_ms * HOLD_PERIODS;
-        for (good, value) in self.good.iter_mut().zip(&row.values) {
+        for (good, value) in self.good.iter_mut().zip(row.values) {
             match (value, good.as_mut()) {
                 (Some(value), _) => {
                     *good = Some(Good {
@@ -92,21 +128,22 @@ impl Group {
     }
 
     /// What the totalisers counted up to a row that is being taken in.
-    fn steps_to(&mut self, row: &Row) -> Vec<PointStep> {
-        let mut steps = Vec::new();
+    fn steps_to(&mut self, row: RowView<'_>) -> Vec<PointStep> {
+        let mut steps = mem::take(&mut self.steps);
+        steps.clear();
         let bridge_ms = self.shape.period_ms * BRIDGE_PERIODS;
-        for (point, value) in row.values.iter().enumerate() {
-            let Some(value) = *value else { continue };
-            let at_ms = row.at_ms;
+        let at_ms = row.at_ms;
+        for &point in &self.counting {
+            let Some(Some(value)) = row.values.get(point).copied() else {
+                continue;
+            };
             if let Some(Some(totaliser)) = self.totalisers.get_mut(point) {
-                let mut out = Outcome::default();
-                totaliser.push(Shown { at_ms, value }, &mut out);
-                steps.extend(out.steps.into_iter().map(|step| (point, step)));
-                self.audits
-                    .extend(out.audits.into_iter().map(|it| (point, it)));
-            } else if let (Some(Some(good)), Some(PointKind::Totaliser)) =
-                (self.good.get(point), self.shape.kinds.get(point))
-            {
+                totaliser.push(Shown { at_ms, value }, &mut self.outcome);
+                let counted = self.outcome.steps.drain(..);
+                steps.extend(counted.map(|step| (point, step)));
+                let audits = self.outcome.audits.drain(..);
+                self.audits.extend(audits.map(|audit| (point, audit)));
+            } else if let Some(Some(good)) = self.good.get(point) {
                 let step = Step {
                     from_ms: good.at_ms,
                     from: good.value,
@@ -122,14 +159,19 @@ impl Group {
 
     /// Let every guarded totaliser decide something, and tell the windows.
     pub(super) fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
-        for (point, totaliser) in self.totalisers.iter_mut().enumerate() {
-            let Some(totaliser) = totaliser else { continue };
-            let mut out = Outcome::default();
-            decide(totaliser, &mut out);
-            let steps: Vec<PointStep> = out.steps.into_iter().map(|it| (point, it)).collect();
-            self.windows.iter_mut().for_each(|it| it.settle(&steps));
-            self.audits
-                .extend(out.audits.into_iter().map(|it| (point, it)));
+        for &point in &self.counting {
+            let Some(Some(totaliser)) = self.totalisers.get_mut(point) else {
+                continue;
+            };
+            decide(totaliser, &mut self.outcome);
+            let steps = self.outcome.steps.drain(..);
+            let steps: Vec<PointStep> = steps.map(|step| (point, step)).collect();
+            if !steps.is_empty() {
+                self.windows.iter_mut().for_each(|it| it.settle(&steps));
+                self.demands.settle(&steps);
+            }
+            let audits = self.outcome.audits.drain(..);
+            self.audits.extend(audits.map(|audit| (point, audit)));
         }
     }
 
@@ -138,9 +180,10 @@ impl Group {
         self.judge(|totaliser, out| totaliser.settle_due(settled_ms, out));
         let in_doubt = |it: &Option<Totaliser>| it.as_ref().is_some_and(Totaliser::in_doubt);
         let doubted: Vec<bool> = self.totalisers.iter().map(in_doubt).collect();
-        for (windows, closed) in self.windows.iter_mut().zip(&mut self.closed) {
-            closed.append(&mut windows.close_due(now_ms, &self.good, &doubted));
+        for windows in &mut self.windows {
+            windows.close_due(now_ms, &self.good, &doubted, &mut self.closed);
         }
+        self.demands.close_due(now_ms, &doubted);
     }
 
     fn reading_width(&self) -> usize {
@@ -166,6 +209,7 @@ impl Group {
             + self.gaps.len() * GAP_COLUMNS
             + self.audits.len() * AUDIT_COLUMNS
             + closed * self.window_width()
+            + self.demands.pending_cells()
     }
 
     /// Move what fits into tables; gaps, readings and audits before the windows over them.
@@ -184,20 +228,12 @@ impl Group {
             tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
         }
         let width = self.reading_width();
-        let rows = take_rows(&mut self.rows, width, room);
-        if !rows.is_empty() {
-            let values: usize = rows
-                .iter()
-                .map(|row| row.values.iter().flatten().count())
-                .sum();
-            counts.values += values as u64;
-            counts.reasons += (rows.len() * points - values) as u64;
-            tables.push(Table::new(
-                TableKind::Readings,
-                index,
-                0,
-                reading_columns(&rows, points),
-            )?);
+        let rows = rows_that_fit(self.rows.len(), width, room);
+        if rows > 0 {
+            let (columns, values) = self.rows.take(rows);
+            counts.values += values;
+            counts.reasons += (rows * points) as u64 - values;
+            tables.push(Table::new(TableKind::Readings, index, 0, columns)?);
         }
         let audits = take_rows(&mut self.audits, AUDIT_COLUMNS, room);
         if !audits.is_empty() {
@@ -206,11 +242,10 @@ impl Group {
         }
         let width = self.window_width();
         let mut beside = Vec::new();
-        for (windows, closed) in self.windows.iter().zip(&mut self.closed) {
+        for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
             if !rows.is_empty() {
                 counts.windows += rows.len() as u64;
-                let length_ms = windows.length_ms();
                 let columns = window_columns(&rows);
                 tables.push(Table::new(
                     TableKind::Windows,
@@ -229,7 +264,7 @@ impl Group {
         if columns.len() > STATISTICS_LEAD {
             tables.push(Table::new(TableKind::Statistics, index, 0, columns)?);
         }
-        Ok(())
+        self.demands.cut(index, room, tables)
     }
 
     /// Declare slots that nobody read.
@@ -255,6 +290,7 @@ impl Group {
         for windows in &self.windows {
             windows.save(out);
         }
+        self.demands.save(out);
     }
 
     /// Read what [`Group::save`] wrote for a group of the same shape.
@@ -276,12 +312,18 @@ impl Group {
         for windows in &mut self.windows {
             windows.load(reader)?;
         }
-        Ok(())
+        self.demands.load(reader)
     }
 }
 
-fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
-    let fits = pending.len().min(*room / width).min(ROWS_MAX);
-    *room -= fits * width;
+pub(super) fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {
+    let fits = rows_that_fit(pending.len(), width, room);
     pending.drain(..fits).collect()
+}
+
+/// How many rows of this width still fit the payload, which they are then taken from.
+fn rows_that_fit(pending: usize, width: usize, room: &mut usize) -> usize {
+    let fits = pending.min(*room / width).min(ROWS_MAX);
+    *room -= fits * width;
+    fits
 }

@@ -22,7 +22,10 @@ pub const CM_CELLS_MAX: usize = 24_576;
 /// Columns that may be predicted by least squares, in one payload.
 const RLS_MAX: usize = 4096;
 
+/// Other forms say how many sequences back the keyframe is.
 const FORM_ALONE: u8 = 0;
+/// The farthest back that a keyframe may be.
+pub const BACK_MAX: u8 = 16;
 
 /// Kind and width of a table: tables of one shape are taken for meters of one kind.
 type Shape = (u8, usize);
@@ -32,6 +35,8 @@ type Shape = (u8, usize);
 pub(super) struct Shaped {
     /// The last value known of each column.
     pub(super) last: Vec<i64>,
+    /// What the values of each column last were multiples of.
+    pub(super) units: Vec<i64>,
     pub(super) series: Vec<Option<Series>>,
 }
 
@@ -89,7 +94,8 @@ impl Knowledge {
                 | TableKind::Gaps
                 | TableKind::Audits
                 | TableKind::Uncertainties
-                | TableKind::Statistics => walk::table(self, coder, head, columns),
+                | TableKind::Statistics
+                | TableKind::Demands => walk::table(self, coder, head, columns),
             }
             if is_exhausted(coder) {
                 return false;
@@ -99,47 +105,105 @@ impl Knowledge {
     }
 }
 
-/// Encode tables with codec 2.
+/// What a self-contained payload taught, for payloads that begin there.
+#[derive(Clone, Debug)]
+pub struct Keyframe {
+    knowledge: Knowledge,
+    heads: Vec<Head>,
+    sum: [u8; 4],
+}
+
+impl Keyframe {
+    /// Decode a self-contained payload of codec 2 and keep what it taught.
+    ///
+    /// # Errors
+    /// As [`decode`](super::decode); a payload that needs a keyframe itself is none.
+    pub fn new(payload: &[u8]) -> Result<Keyframe, Error> {
+        let (_, keyframe) = decode_with(payload, None)?;
+        Ok(keyframe)
+    }
+}
+
+/// How many sequences before a payload's own its keyframe is; none for a self-contained one.
 ///
 /// # Errors
-/// `TooLarge` beyond [`CM_CELLS_MAX`] and the limits of the format.
-pub(super) fn encode(tables: &[Table]) -> Result<Vec<u8>, Error> {
-    let mut out = vec![FORM_ALONE];
-    out.extend(checksum(tables).to_le_bytes());
-    let heads = write_heads(&mut out, tables, CM_CELLS_MAX)?;
+/// `Truncated`, or `Corrupt` for a form that does not exist.
+pub(super) fn anchor_of(payload: &[u8]) -> Result<Option<u8>, Error> {
+    match Reader::new(payload).byte()? {
+        FORM_ALONE => Ok(None),
+        back if back <= BACK_MAX => Ok(Some(back)),
+        _ => Err(Error::Corrupt {
+            at: 0,
+            what: "form of the payload",
+        }),
+    }
+}
+
+/// Encode tables with codec 2, on top of a keyframe so many sequences back.
+///
+/// # Errors
+/// `InvalidArgument` for a distance that is not from 1 to [`BACK_MAX`]; `TooLarge` beyond
+/// [`CM_CELLS_MAX`] and the limits of the format.
+pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Result<Vec<u8>, Error> {
+    let (keyframe, form) = match anchor {
+        None => (None, FORM_ALONE),
+        Some((keyframe, back @ 1..=BACK_MAX)) => (Some(keyframe), back),
+        Some(_) => {
+            return Err(Error::InvalidArgument(
+                "a keyframe is 1 to 16 sequences back",
+            ))
+        }
+    };
+    let mut out = vec![form];
+    out.extend(checksum(tables, keyframe));
+    let known = keyframe.map(|keyframe| keyframe.heads.as_slice());
+    let heads = write_heads(&mut out, tables, CM_CELLS_MAX, known)?;
     let mut columns: Vec<Vec<Column>> = tables
         .iter()
         .map(|table| table.columns().to_vec())
         .collect();
     let mut coder = Encoder::new(out);
-    Knowledge::new(Model::new(PRIOR)).tables(&mut coder, &heads, &mut columns, |_| false);
+    knowledge_of(keyframe).tables(&mut coder, &heads, &mut columns, |_| false);
     Ok(coder.finish())
 }
 
-/// Decode a payload of codec 2.
+/// Decode a payload of codec 2; one that is anchored needs its keyframe.
 ///
 /// # Errors
-/// `Truncated`, `Corrupt` or `TooLarge`; never more than [`CM_CELLS_MAX`] cells are allocated.
-pub(super) fn decode(payload: &[u8]) -> Result<Vec<Table>, Error> {
-    let mut reader = Reader::new(payload);
-    if reader.byte()? != FORM_ALONE {
-        return Err(Error::Corrupt {
-            at: 0,
-            what: "form of the payload",
-        });
+/// `NeedsKeyframe`, `Truncated`, `Corrupt` or `TooLarge`; never more than [`CM_CELLS_MAX`] cells
+/// are allocated.
+pub(super) fn decode(payload: &[u8], keyframe: Option<&Keyframe>) -> Result<Vec<Table>, Error> {
+    let keyframe = match (anchor_of(payload)?, keyframe) {
+        (None, _) => None,
+        (Some(_), Some(keyframe)) => Some(keyframe),
+        (Some(back), None) => return Err(Error::NeedsKeyframe(back)),
+    };
+    decode_with(payload, keyframe).map(|(tables, _)| tables)
+}
+
+/// Decode a payload that begins with what `keyframe` taught, or one that is self-contained.
+fn decode_with(
+    payload: &[u8],
+    keyframe: Option<&Keyframe>,
+) -> Result<(Vec<Table>, Keyframe), Error> {
+    if let (Some(back), None) = (anchor_of(payload)?, keyframe) {
+        return Err(Error::NeedsKeyframe(back));
     }
+    let mut reader = Reader::new(payload);
+    reader.byte()?;
     let mut sum = [0; 4];
     for byte in &mut sum {
         *byte = reader.byte()?;
     }
-    let heads = read_heads(&mut reader, CM_CELLS_MAX)?;
+    let known = keyframe.map(|keyframe| keyframe.heads.as_slice());
+    let heads = read_heads(&mut reader, CM_CELLS_MAX, known)?;
     let start = reader.position();
     let mut coder = Decoder::new(payload.get(start..).unwrap_or_default());
     let mut columns: Vec<Vec<Column>> = heads
         .iter()
         .map(|head| vec![vec![None; head.rows]; head.width])
         .collect();
-    let mut knowledge = Knowledge::new(Model::new(PRIOR));
+    let mut knowledge = knowledge_of(keyframe);
     if knowledge.tables(&mut coder, &heads, &mut columns, Decoder::is_exhausted) {
         coder.end(start)?;
     } else {
@@ -149,18 +213,34 @@ pub(super) fn decode(payload: &[u8]) -> Result<Vec<Table>, Error> {
     for (head, columns) in heads.iter().zip(columns) {
         tables.push(head.table(columns)?);
     }
-    if checksum(&tables).to_le_bytes() != sum {
+    if checksum(&tables, keyframe) != sum {
         return Err(Error::Corrupt {
             at: 1,
             what: "checksum of the cells",
         });
     }
-    Ok(tables)
+    let taught = Keyframe {
+        knowledge,
+        heads,
+        sum,
+    };
+    Ok((tables, taught))
 }
 
-/// CRC-32 of all cells, column by column: a 0 byte for an empty one, else a 1 byte and the value.
-fn checksum(tables: &[Table]) -> u32 {
+fn knowledge_of(keyframe: Option<&Keyframe>) -> Knowledge {
+    keyframe.map_or_else(
+        || Knowledge::new(Model::new(PRIOR)),
+        |keyframe| keyframe.knowledge.clone(),
+    )
+}
+
+/// CRC-32 of the keyframe's own checksum, if there is one, and of all cells, column by column: a
+/// 0 byte for an empty one, else a 1 byte and the value.
+fn checksum(tables: &[Table], keyframe: Option<&Keyframe>) -> [u8; 4] {
     let mut sum = crc32fast::Hasher::new();
+    if let Some(keyframe) = keyframe {
+        sum.update(&keyframe.sum);
+    }
     let mut bytes = Vec::new();
     for table in tables {
         for column in table.columns() {
@@ -174,5 +254,5 @@ fn checksum(tables: &[Table]) -> u32 {
             sum.update(&bytes);
         }
     }
-    sum.finalize()
+    sum.finalize().to_le_bytes()
 }

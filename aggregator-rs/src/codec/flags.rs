@@ -31,3 +31,7 @@ pub(super) const WINDOW_SPARSE: usize = 31;
 pub(super) const WINDOW_PRESENT: usize = 33;
 /// A window's start lies at the expected grid: no context.
 pub(super) const ALIGNED: usize = 37;
+/// A column goes on from the last value of a former table: whether the column before does.
+pub(super) const CONTINUED: usize = 38;
+/// A column that goes on keeps its unit: whether that is 1.
+pub(super) const KEPT: usize = 40;

@@ -1,5 +1,6 @@
 //! What each column of a table is like, coded before its rows.
 
+use super::cm::Shaped;
 use super::flags;
 use super::mixing::Model;
 use super::range::Coder;
@@ -7,6 +8,7 @@ use super::scalar::{digits_of, Scalar};
 use crate::table::{Column, READING_LEAD};
 
 /// What a column is like.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Form {
     /// No cell has a value.
@@ -15,6 +17,8 @@ pub(super) struct Form {
     pub(super) is_sparse: bool,
     /// All values are the first one.
     pub(super) is_constant: bool,
+    /// It goes on from the last value of a former table, which counts as the first.
+    pub(super) is_continued: bool,
     pub(super) first: i64,
     /// All values differ from the first by multiples of it.
     pub(super) unit: i64,
@@ -26,6 +30,7 @@ impl Form {
         is_empty: false,
         is_sparse: false,
         is_constant: true,
+        is_continued: false,
         first: 0,
         unit: 1,
     };
@@ -38,6 +43,7 @@ impl Form {
             is_empty: first.is_none(),
             is_sparse: first.is_some() && column.iter().any(Option::is_none),
             is_constant,
+            is_continued: false,
             first: first.copied().unwrap_or_default(),
             unit: first.map_or(1, |first| unit(column, *first)),
         }
@@ -67,16 +73,41 @@ fn unit(column: &Column, first: i64) -> i64 {
     i64::try_from(unit.max(1)).unwrap_or(1)
 }
 
-/// Code what the columns before `qualities` are like, then what those from there on are like;
-/// `known` holds their last values in a former table of the same shape.
+/// The greatest common divisor of what the cells of such a column and `again` differ by; 0 when
+/// they do not differ.
+fn unit_from(form: &Form, again: i64) -> i64 {
+    let Some(difference) = form.first.checked_sub(again) else {
+        return 1;
+    };
+    let mut unit = if form.is_constant {
+        0
+    } else {
+        form.unit.unsigned_abs()
+    };
+    let mut rest = difference.unsigned_abs();
+    while rest != 0 {
+        (unit, rest) = (rest, unit % rest);
+    }
+    i64::try_from(unit).unwrap_or(1)
+}
+
+/// A table: how many rows it has, where its qualities begin, and what a former table of its shape
+/// taught.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) rows: usize,
+    pub(super) qualities: usize,
+    pub(super) known: Option<&'a Shaped>,
+}
+
+/// Code what the value columns are like, then what the qualities are like.
 pub(super) fn code_forms<C: Coder>(
     model: &mut Model,
     coder: &mut C,
     forms: &mut [Form],
-    qualities: usize,
-    known: Option<&[i64]>,
+    frame: Frame<'_>,
 ) {
-    let (values, qualities) = forms.split_at_mut(qualities);
+    let (values, qualities) = forms.split_at_mut(frame.qualities);
     let is_good =
         |form: &Form| form.is_constant && !form.is_empty && !form.is_sparse && form.first == 0;
     let is_whole = |form: &Form| !form.is_empty && !form.is_sparse;
@@ -89,9 +120,13 @@ pub(super) fn code_forms<C: Coder>(
         is_again: false,
         is_beside: false,
         residual: 0,
+        is_short: frame.rows <= SHORT,
     };
     for (at, form) in values.iter_mut().enumerate() {
-        let again = known.and_then(|known| known.get(at).copied());
+        let again = frame.known.and_then(|known| {
+            let unit = known.units.get(at).copied().unwrap_or(1);
+            known.last.get(at).map(|last| (*last, unit.max(1)))
+        });
         heads.values(form, whole, again, at < READING_LEAD);
     }
     heads.last = Form::default();
@@ -112,7 +147,11 @@ struct Heads<'a, C> {
     is_again: bool,
     is_beside: bool,
     residual: i64,
+    is_short: bool,
 }
+
+/// So many rows are not worth a first value of their own.
+const SHORT: usize = 2;
 
 impl<C: Coder> Heads<'_, C> {
     fn flag(&mut self, flag: usize, context: bool, value: bool) -> bool {
@@ -127,7 +166,13 @@ impl<C: Coder> Heads<'_, C> {
         }
     }
 
-    fn values(&mut self, form: &mut Form, is_whole: bool, again: Option<i64>, is_lead: bool) {
+    fn values(
+        &mut self,
+        form: &mut Form,
+        is_whole: bool,
+        again: Option<(i64, i64)>,
+        is_lead: bool,
+    ) {
         if is_whole {
             form.is_empty = false;
             form.is_sparse = false;
@@ -137,6 +182,14 @@ impl<C: Coder> Heads<'_, C> {
         if form.is_empty {
             return;
         }
+        if let (Some((again, unit)), true) = (again, self.is_short) {
+            self.go_on(form, again, unit);
+            if form.is_continued {
+                self.last = *form;
+                return;
+            }
+        }
+        let again = again.map(|(again, _)| again);
         form.is_constant = self.flag(flags::CONSTANT, self.last.is_constant, form.is_constant);
         form.first = self.first(form.first, again);
         if form.is_constant {
@@ -152,6 +205,30 @@ impl<C: Coder> Heads<'_, C> {
             };
         }
         self.last = *form;
+    }
+
+    /// Code whether a column goes on from a former table, and in which unit.
+    fn go_on(&mut self, form: &mut Form, again: i64, kept: i64) {
+        let wanted = self.is_near(form.first, again);
+        form.is_continued = self.flag(flags::CONTINUED, self.last.is_continued, wanted);
+        if !form.is_continued {
+            return;
+        }
+        let unit = unit_from(form, again);
+        form.is_constant = false;
+        form.first = again;
+        form.unit = if self.flag(flags::KEPT, kept == 1, unit % kept == 0) {
+            kept
+        } else {
+            let context = Scalar::Unit.context(digits_of(self.last.unit), 1);
+            self.model.integer(self.coder, &context, unit.max(1))
+        };
+    }
+
+    /// Whether a first value is better coded from `again` than otherwise.
+    fn is_near(&self, first: i64, again: i64) -> bool {
+        let beside = digits_of(first.wrapping_sub(self.last.first));
+        digits_of(first.wrapping_sub(again)) <= beside.min(digits_of(first))
     }
 
     fn qualities(&mut self, form: &mut Form) {
@@ -175,8 +252,7 @@ impl<C: Coder> Heads<'_, C> {
     fn first(&mut self, first: i64, again: Option<i64>) -> i64 {
         let beside = self.last.first;
         if let Some(again) = again {
-            let wanted = digits_of(first.wrapping_sub(again))
-                <= digits_of(first.wrapping_sub(beside)).min(digits_of(first));
+            let wanted = self.is_near(first, again);
             self.is_again = self.flag(flags::AGAIN, self.is_again, wanted);
             if self.is_again {
                 return self.difference(Scalar::FirstAgain, first, again);

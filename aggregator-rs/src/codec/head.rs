@@ -68,11 +68,13 @@ pub(super) fn write_heads(
     out: &mut Vec<u8>,
     tables: &[Table],
     cells_max: usize,
+    known: Option<&[Head]>,
 ) -> Result<Vec<Head>, Error> {
+    let mut known = known.map(Known::new);
     check("tables", tables.len(), TABLES_MAX)?;
     write_u64(out, tables.len() as u64);
     let mut limits = Limits {
-        cells: 0,
+        cells: known.as_ref().map_or(0, Known::cells),
         cells_max,
     };
     let mut heads = Vec::with_capacity(tables.len());
@@ -86,6 +88,15 @@ pub(super) fn write_heads(
             at: out.len(),
         };
         limits.add(head.rows, head.width)?;
+        heads.push(head);
+        if let Some(known) = &mut known {
+            let found = known.find(&head);
+            write_u64(out, found);
+            if found > 0 {
+                write_u64(out, head.rows as u64);
+                continue;
+            }
+        }
         out.push(head.kind.code());
         write_u64(out, u64::from(head.group));
         if head.kind == TableKind::Windows {
@@ -95,7 +106,6 @@ pub(super) fn write_heads(
         if head.kind != TableKind::Gaps {
             write_u64(out, head.width as u64);
         }
-        heads.push(head);
     }
     Ok(heads)
 }
@@ -104,40 +114,103 @@ pub(super) fn write_heads(
 ///
 /// # Errors
 /// `Truncated`, `Corrupt` or `TooLarge`.
-pub(super) fn read_heads(reader: &mut Reader<'_>, cells_max: usize) -> Result<Vec<Head>, Error> {
+pub(super) fn read_heads(
+    reader: &mut Reader<'_>,
+    cells_max: usize,
+    known: Option<&[Head]>,
+) -> Result<Vec<Head>, Error> {
+    let mut known = known.map(Known::new);
     let count = reader.count("tables", TABLES_MAX)?;
     let mut limits = Limits {
-        cells: 0,
+        cells: known.as_ref().map_or(0, Known::cells),
         cells_max,
     };
     let mut heads = Vec::new();
     for _ in 0..count {
-        let at = reader.position();
-        let kind = TableKind::from_code(reader.byte()?).ok_or(Error::Corrupt {
-            at,
-            what: "table kind",
-        })?;
-        let group = reader.count("group number", u32::MAX as usize)? as u32;
-        let length_ms = match kind {
-            TableKind::Windows => reader.count("window length", u32::MAX as usize)? as u32,
-            _ => 0,
+        let place = match &mut known {
+            None => 0,
+            Some(known) => reader.count("head of the keyframe", known.heads.len())?,
         };
-        let rows = reader.count("rows", ROWS_MAX)?;
-        let width = match kind {
-            TableKind::Gaps => GAP_COLUMNS,
-            _ => reader.count("columns", COLUMNS_MAX)?,
+        let head = match known.as_mut().and_then(|known| known.get(place)) {
+            None => read_head(reader)?,
+            Some(head) => Head {
+                rows: reader.count("rows", ROWS_MAX)?,
+                at: reader.position(),
+                ..head
+            },
         };
-        limits.add(rows, width)?;
-        let head = Head {
-            kind,
-            group,
-            length_ms,
-            rows,
-            width,
-            at,
-        };
-        head.table(vec![Vec::new(); width])?;
+        limits.add(head.rows, head.width)?;
+        head.table(vec![Vec::new(); head.width])?;
         heads.push(head);
     }
     Ok(heads)
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Head, Error> {
+    let at = reader.position();
+    let kind = TableKind::from_code(reader.byte()?).ok_or(Error::Corrupt {
+        at,
+        what: "table kind",
+    })?;
+    let group = reader.count("group number", u32::MAX as usize)? as u32;
+    let length_ms = match kind {
+        TableKind::Windows => reader.count("window length", u32::MAX as usize)? as u32,
+        _ => 0,
+    };
+    let rows = reader.count("rows", ROWS_MAX)?;
+    let width = match kind {
+        TableKind::Gaps => GAP_COLUMNS,
+        _ => reader.count("columns", COLUMNS_MAX)?,
+    };
+    Ok(Head {
+        kind,
+        group,
+        length_ms,
+        rows,
+        width,
+        at,
+    })
+}
+
+/// The heads of a keyframe: those of later payloads are mostly the same, in the same order.
+#[derive(Debug)]
+struct Known<'a> {
+    heads: &'a [Head],
+    /// Where the one after the last one used stands.
+    next: usize,
+}
+
+impl<'a> Known<'a> {
+    fn new(heads: &'a [Head]) -> Known<'a> {
+        Known { heads, next: 0 }
+    }
+
+    /// What decoding the keyframe takes counts against the limits, too.
+    fn cells(&self) -> usize {
+        let cells = self.heads.iter().map(|head| head.rows.max(1) * head.width);
+        cells.sum()
+    }
+
+    /// How far on a head stands that is the same but for the rows, counted from 1; 0 for none.
+    fn find(&mut self, head: &Head) -> u64 {
+        let is_same = |other: &Head| {
+            (head.kind, head.group, head.length_ms, head.width)
+                == (other.kind, other.group, other.length_ms, other.width)
+        };
+        let turn = self.heads.iter().cycle().skip(self.next);
+        match turn.take(self.heads.len()).position(is_same) {
+            None => 0,
+            Some(place) => {
+                self.get(place + 1);
+                place as u64 + 1
+            }
+        }
+    }
+
+    /// The head so far on, none for 0.
+    fn get(&mut self, place: usize) -> Option<Head> {
+        let at = (self.next + place.checked_sub(1)?).checked_rem(self.heads.len())?;
+        self.next = at + 1;
+        self.heads.get(at).copied()
+    }
 }

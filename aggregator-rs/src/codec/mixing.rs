@@ -11,7 +11,7 @@ use super::prior::Prior;
 use super::range::Coder;
 
 /// Hashed contexts of an integer.
-pub(super) const HASHED: usize = 5;
+pub(super) const HASHED: usize = 7;
 /// Shapes of an integer.
 pub(super) const SHAPES: usize = 3;
 /// Inputs of the network: the hashed contexts, the direct one, the shapes, a constant.
@@ -19,7 +19,7 @@ pub(super) const INPUTS: usize = HASHED + SHAPES + 2;
 /// Values of the direct context.
 pub(super) const DIRECTS: usize = 64;
 /// Sets of weights that a context may choose from.
-pub(super) const SETS: usize = 10;
+pub(super) const SETS: usize = 11;
 /// Kinds of decisions: zero, sign, length at 20 places, three digits.
 pub(super) const CLASSES: usize = 25;
 /// Flags with an adaptive probability of their own.
@@ -300,10 +300,15 @@ impl Model {
         inputs[HASHED] = stretch(u32::from(direct_one >> 4));
         inputs[HASHED + 1..=HASHED + SHAPES].copy_from_slice(&evidence);
         inputs[INPUTS - 1] = CONSTANT_INPUT;
-        let weights = &mut self.weights[context.set * CLASSES + class];
-        let one = weights.mix(&inputs);
+        let first = context.set * CLASSES + class;
+        let second = (SETS + context.direct) * CLASSES + class;
+        let sums = [first, second].map(|at| self.weights[at].sum(&inputs));
+        let one = squash((sums[0] + sums[1]) >> 1);
         let bit = coder.bit((one as u32) << 4 | 8, bit);
-        weights.learn(&inputs, (i32::from(bit) << 12) - one);
+        let wanted = i32::from(bit) << 12;
+        for at in [first, second] {
+            self.weights[at].learn(&inputs, wanted - one);
+        }
         for place in places {
             self.slots[place].learn(bit);
         }
@@ -313,21 +318,21 @@ impl Model {
 }
 
 impl Weights {
-    /// Probability of a 1, of 4096.
+    /// Evidence for a 1.
     #[inline]
-    fn mix(&self, inputs: &[i32; INPUTS]) -> i32 {
+    fn sum(&self, inputs: &[i32; INPUTS]) -> i32 {
         let mut sum = 0;
         for (input, weight) in inputs.iter().zip(&self.of) {
             sum += i64::from(*input) * i64::from(*weight);
         }
         let limit = i64::from(EVIDENCE_MAX);
-        squash((sum >> 16).clamp(-limit, limit) as i32)
+        (sum >> 16).clamp(-limit, limit) as i32
     }
 
     /// Move towards what was coded: fast at first, slower with every use.
     #[inline]
     fn learn(&mut self, inputs: &[i32; INPUTS], error: i32) {
-        let rate = 10 + 5120 / (32 + self.uses.min(1 << 20)) as i32;
+        let rate = 16 + 5120 / (32 + self.uses.min(1 << 20)) as i32;
         self.uses = self.uses.saturating_add(1);
         for (input, weight) in inputs.iter().zip(&mut self.of) {
             // at most 2047 x 4095 x 170: it fits
@@ -348,18 +353,14 @@ impl Model {
     }
 
     /// What [`Prior`] reads.
-    pub(super) fn to_prior(&self) -> Vec<u8> {
-        let directs = self.directs.iter().map(|slot| slot.one);
-        let quarter = |weight: i32| (weight / 4).clamp(-32_768, 32_767) as i16 as u16;
+    pub(super) fn to_prior(&self) -> Vec<i64> {
+        let directs = self.directs.iter().map(|slot| i64::from(slot.one));
+        let quarter = |weight: i32| i64::from(weight / 4).clamp(-32_768, 32_767);
         let weights = self
             .weights
             .iter()
             .flat_map(|weights| weights.of.map(quarter));
-        let flags = self.flags.iter().map(|slot| slot.one);
-        directs
-            .chain(weights)
-            .chain(flags)
-            .flat_map(u16::to_le_bytes)
-            .collect()
+        let flags = self.flags.iter().map(|slot| i64::from(slot.one));
+        directs.chain(weights).chain(flags).collect()
     }
 }

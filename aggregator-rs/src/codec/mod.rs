@@ -23,7 +23,7 @@ mod walk;
 use crate::error::Error;
 use crate::table::Table;
 
-pub use cm::CM_CELLS_MAX;
+pub use cm::{Keyframe, BACK_MAX, CM_CELLS_MAX};
 pub use delta::encode;
 
 /// Number of the plain msgpack codec in the batch envelope.
@@ -51,9 +51,17 @@ pub fn encode_as(codec: u8, tables: &[Table]) -> Result<Vec<u8>, Error> {
     match codec {
         CODEC_PLAIN => plain::encode(tables),
         CODEC_DELTA => delta::encode(tables),
-        CODEC_CM => cm::encode(tables),
+        CODEC_CM => cm::encode(tables, None),
         _ => Err(Error::UnknownCodec(codec)),
     }
+}
+
+/// Encode tables with [`CODEC_CM`] on top of a keyframe so many sequences back.
+///
+/// # Errors
+/// `InvalidArgument` for a distance beyond [`BACK_MAX`] or 0; `TooLarge` beyond the codec's limits.
+pub fn encode_anchored(tables: &[Table], keyframe: &Keyframe, back: u8) -> Result<Vec<u8>, Error> {
+    cm::encode(tables, Some((keyframe, back)))
 }
 
 /// Encode tables with the codec that makes the fewest bytes; return its number too.
@@ -61,23 +69,65 @@ pub fn encode_as(codec: u8, tables: &[Table]) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// `TooLarge` beyond the limits of all codecs.
 pub fn encode_smallest(tables: &[Table]) -> Result<(u8, Vec<u8>), Error> {
-    let delta = delta::encode(tables)?;
-    Ok(match cm::encode(tables) {
-        Ok(mixed) if mixed.len() < delta.len() => (CODEC_CM, mixed),
-        _ => (CODEC_DELTA, delta),
-    })
+    encode_smallest_on(tables, None)
 }
 
-/// Decode a payload; the codec's number stands in the envelope.
+/// As [`encode_smallest`], but perhaps on top of a keyframe so many sequences back.
 ///
 /// # Errors
-/// `UnknownCodec`, `Truncated`, `Corrupt` or `TooLarge`; never more than [`CELLS_MAX`] cells are
-/// allocated.
+/// `InvalidArgument` as [`encode_anchored`]; `TooLarge` beyond the limits of all codecs.
+pub fn encode_smallest_on(
+    tables: &[Table],
+    anchor: Option<(&Keyframe, u8)>,
+) -> Result<(u8, Vec<u8>), Error> {
+    let mut best = (CODEC_DELTA, delta::encode(tables)?);
+    let anchored = anchor.map(|anchor| cm::encode(tables, Some(anchor)));
+    for mixed in [Some(cm::encode(tables, None)), anchored]
+        .into_iter()
+        .flatten()
+    {
+        match mixed {
+            Ok(payload) if payload.len() < best.1.len() => best = (CODEC_CM, payload),
+            Ok(_) | Err(Error::TooLarge { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(best)
+}
+
+/// How many sequences before a payload's own its keyframe is; none when it needs none.
+///
+/// # Errors
+/// `Truncated`, or `Corrupt` for a form that does not exist.
+pub fn anchor_of(codec: u8, payload: &[u8]) -> Result<Option<u8>, Error> {
+    match codec {
+        CODEC_CM => cm::anchor_of(payload),
+        _ => Ok(None),
+    }
+}
+
+/// Decode a self-contained payload; the codec's number stands in the envelope.
+///
+/// # Errors
+/// As [`decode_on`].
 pub fn decode(codec: u8, payload: &[u8]) -> Result<Vec<Table>, Error> {
+    decode_on(codec, payload, None)
+}
+
+/// Decode a payload that may need a keyframe; a self-contained one leaves it aside.
+///
+/// # Errors
+/// `UnknownCodec`, `NeedsKeyframe`, `Truncated`, `Corrupt` or `TooLarge`; never more than
+/// [`CELLS_MAX`] cells are allocated.
+pub fn decode_on(
+    codec: u8,
+    payload: &[u8],
+    keyframe: Option<&Keyframe>,
+) -> Result<Vec<Table>, Error> {
     match codec {
         CODEC_PLAIN => plain::decode(payload),
         CODEC_DELTA => delta::decode(payload),
-        CODEC_CM => cm::decode(payload),
+        CODEC_CM => cm::decode(payload, keyframe),
         _ => Err(Error::UnknownCodec(codec)),
     }
 }

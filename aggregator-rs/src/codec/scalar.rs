@@ -37,6 +37,8 @@ impl Scalar {
             near | far & 0xff,
             kind << 20 | far & 0xff,
             near << 8,
+            kind << 21 | 1,
+            near << 7 | far & 0x7f,
         ];
         Context {
             hashes: hashes.map(spread),

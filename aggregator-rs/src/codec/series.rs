@@ -13,6 +13,9 @@ const WAYS: usize = 5;
 const WAY_LEARNED: usize = 4;
 /// The ways whose shapes are looked at beside the best one's, most telling first.
 const WAYS_BESIDE: [usize; 3] = [WAY_LEARNED, 0, 3];
+/// First direct context, and the set of weights, of a value that goes on from a former table.
+const DIRECT_LATE: usize = 44;
+const SET_LATE: usize = 10;
 const OWN_FEATURES: usize = 4;
 /// Steps beyond this are not predicted: an f64 could not tell their last digit.
 const STEP_MAX: f64 = 4e15;
@@ -33,10 +36,14 @@ pub(super) struct Series {
     /// What least squares missed last time.
     miss: f64,
     seen: u32,
+    still: u32,
+    still_before: u32,
     costs: [f64; WAYS],
     misses: [f64; WAYS],
     magnitude: f64,
     residuals: [i64; 2],
+    /// The next value goes on from a former table, an unknown number of rows later.
+    is_late: bool,
     rls: Option<Box<Rls>>,
 }
 
@@ -81,10 +88,13 @@ impl Series {
             level: 0.0,
             miss: 0.0,
             seen: 0,
+            still: 0,
+            still_before: 0,
             costs: [0.0, 0.5, 0.5, 0.5, 0.7],
             misses: [4.0; WAYS],
             magnitude: 4.0,
             residuals: [0; 2],
+            is_late: false,
             rls: has_rls.then(|| Box::new(Rls::new())),
         }
     }
@@ -98,6 +108,11 @@ impl Series {
         self.level = known.level;
         self.miss = known.miss;
         self.residuals = known.residuals;
+    }
+
+    /// Its next value goes on from a former table.
+    pub(super) fn go_on(&mut self) {
+        self.is_late = true;
     }
 
     /// Code the next value.
@@ -193,6 +208,11 @@ impl Series {
             row.zeros << 8 | both << 5 | scale,
             column << 8 | digits(row.residual) << 4 | scale,
             (fifth.min(4) << 8 | scale) << 4 | guess.way as u32,
+            1 << 30 | column << 16 | self.still.min(255) << 8 | self.still_before.min(255),
+            2 << 30
+                | column << 20
+                | (self.last.wrapping_add(guess.whole) as u32 & 0xffff) << 4
+                | self.still.min(15),
         ];
         let age = match self.seen {
             0..=2 => 0,
@@ -200,10 +220,15 @@ impl Series {
             8..=24 => 2,
             _ => 3,
         };
+        let (direct, set) = if self.is_late {
+            (DIRECT_LATE, SET_LATE)
+        } else {
+            (0, age + 4 * usize::from(guess.way == WAY_LEARNED))
+        };
         Context {
             hashes: hashes.map(spread),
-            direct: scale as usize,
-            set: age + 4 * usize::from(guess.way == WAY_LEARNED),
+            direct: direct + scale as usize,
+            set,
             shapes: guess.shapes,
         }
     }
@@ -230,7 +255,14 @@ impl Series {
         self.step_before = self.step;
         self.step = step;
         self.last = value;
+        self.is_late = false;
         self.seen += 1;
+        if step == 0.0 {
+            self.still += 1;
+        } else {
+            self.still_before = self.still;
+            self.still = 0;
+        }
     }
 }
 

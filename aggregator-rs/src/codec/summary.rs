@@ -98,6 +98,7 @@ pub(super) fn table<C: Coder>(
     }
     let shaped = Shaped {
         last,
+        units: Vec::new(),
         series: Vec::new(),
     };
     knowledge.keep(head, shaped);
@@ -249,6 +250,8 @@ impl Field {
             3 << 28 | key << 16 | digits(before) << 8 | scale,
             4 << 28 | number << 8 | way,
             5 << 28 | key << 16 | digits(self.residual) << 8 | digits(before),
+            6 << 28 | number << 8 | digits(self.residual),
+            7 << 28 | key << 16 | number << 4 | way,
         ];
         let mut shapes = [Shape::default(); SHAPES];
         shapes[0] = shape(0.0, miss);

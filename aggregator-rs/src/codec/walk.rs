@@ -1,8 +1,8 @@
-//! How the rows of a table of readings (or of gaps) are walked.
+//! How the rows of every table but those of windows are walked.
 
 use super::cm::{Knowledge, Shaped};
 use super::flags;
-use super::form::{code_forms, Form};
+use super::form::{code_forms, Form, Frame};
 use super::head::Head;
 use super::mixing::Model;
 use super::range::Coder;
@@ -46,18 +46,28 @@ pub(super) fn table<C: Coder>(
         _ => head.width,
     };
     let mut forms: Vec<Form> = columns.iter().map(Form::of).collect();
-    let last = known.as_ref().map(|known| known.last.as_slice());
-    code_forms(&mut knowledge.model, coder, &mut forms, qualities, last);
+    let frame = Frame {
+        rows: head.rows,
+        qualities,
+        known: known.as_ref(),
+    };
+    code_forms(&mut knowledge.model, coder, &mut forms, frame);
     let mut tracks = tracks(knowledge, head, &forms, qualities, known);
     rows(&mut knowledge.model, coder, &mut tracks, columns, head.rows);
-    if let Some(time) = tracks.first() {
+    // other tables do not begin with a time that tells which windows come next
+    let has_clock = matches!(head.kind, TableKind::Readings | TableKind::Gaps);
+    if let Some(time) = tracks.first().filter(|_| has_clock) {
         knowledge.clock_ms = time.last;
     }
     let (last, series) = tracks
         .into_iter()
         .map(|track| (track.last, track.series))
         .unzip();
-    let shaped = Shaped { last, series };
+    let shaped = Shaped {
+        last,
+        units: forms.iter().map(|form| form.unit).collect(),
+        series,
+    };
     knowledge.keep(head, shaped);
 }
 
@@ -86,11 +96,14 @@ fn tracks(
             knowledge.rls_left -= usize::from(has_rls);
             series = Some(Series::new(has_rls));
         }
+        if let (Some(series), true) = (&mut series, form.is_continued) {
+            series.go_on();
+        }
         tracks.push(Track {
             form: *form,
             is_quality,
             series,
-            is_started: false,
+            is_started: form.is_continued,
             is_present: !form.is_empty,
             last: if form.is_empty { last } else { form.first },
         });

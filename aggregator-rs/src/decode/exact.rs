@@ -51,17 +51,19 @@ impl Raw {
 
     /// The number as a fraction, times `factor`; `None` when 128 bits do not hold it.
     fn fraction(self, factor: Factor) -> Option<(i128, i128)> {
-        let mut top = self.mantissa.checked_mul(factor.top)?;
+        let mut top = product(self.mantissa, factor.top)?;
         let mut bottom = factor.bottom;
-        for (base, exponent) in [(2_i128, self.twos), (10, self.tens)] {
-            if exponent == 0 {
-                continue;
-            }
-            let power = base.checked_pow(exponent.unsigned_abs())?;
-            if exponent < 0 {
-                bottom = bottom.checked_mul(power)?;
+        if self.twos < 0 {
+            bottom = doubled(bottom, self.twos.unsigned_abs())?;
+        } else {
+            top = doubled(top, self.twos.unsigned_abs())?;
+        }
+        if self.tens != 0 {
+            let power = 10_i128.checked_pow(self.tens.unsigned_abs())?;
+            if self.tens < 0 {
+                bottom = product(bottom, power)?;
             } else {
-                top = top.checked_mul(power)?;
+                top = product(top, power)?;
             }
         }
         Some((top, bottom))
@@ -85,6 +87,21 @@ impl Raw {
         }
         ((self.mantissa < 0) != (factor.top < 0), top, bottom)
     }
+}
+
+/// The product, unless 128 bits do not hold it.
+fn product(a: i128, b: i128) -> Option<i128> {
+    match (i64::try_from(a), i64::try_from(b)) {
+        // which is what nearly all registers come to, in one instruction
+        (Ok(a), Ok(b)) => Some(i128::from(a) * i128::from(b)),
+        _ => a.checked_mul(b),
+    }
+}
+
+/// The number times two so many times, unless 128 bits do not hold it.
+fn doubled(number: i128, times: u32) -> Option<i128> {
+    let fits = times < number.unsigned_abs().leading_zeros();
+    fits.then(|| number << times)
 }
 
 /// A number in a register and what it counts for.

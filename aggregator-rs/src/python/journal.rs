@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 
 /// See `_core.pyi`.
 #[pyclass(name = "Journal", module = "edgeagg._core")]
@@ -50,8 +50,14 @@ impl PyJournal {
         Ok(py.detach(|| self.lock().free_before(number))?)
     }
 
-    fn free_oldest(&self, py: Python<'_>) -> PyResult<bool> {
-        Ok(py.detach(|| self.lock().free_oldest())?)
+    #[pyo3(signature = (*, give_to = None))]
+    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+    fn free_oldest(&self, py: Python<'_>, give_to: Option<PathBuf>) -> PyResult<bool> {
+        Ok(py.detach(|| self.lock().free_oldest(give_to.as_deref()))?)
+    }
+
+    fn reserve(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        Ok(py.detach(|| self.lock().reserve(count))?)
     }
 
     fn skip_to(&self, py: Python<'_>, number: u64) -> PyResult<()> {
@@ -83,4 +89,29 @@ impl PyJournal {
         let repairs = py.detach(|| self.lock().repairs());
         (repairs.torn_bytes, repairs.lost_records)
     }
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+pub(super) fn read_segment(
+    py: Python<'_>,
+    path: PathBuf,
+) -> PyResult<Vec<(u64, u8, Bound<'_, PyBytes>)>> {
+    let records = py.detach(|| journal::read_segment(&path))?;
+    Ok(records
+        .into_iter()
+        .map(|(number, kind, payload)| (number, kind, PyBytes::new(py, &payload)))
+        .collect())
+}
+
+/// See `_core.pyi`.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
+pub(super) fn read_first(
+    py: Python<'_>,
+    path: PathBuf,
+) -> PyResult<Option<(u64, u8, Bound<'_, PyBytes>)>> {
+    let record = py.detach(|| journal::read_first(&path))?;
+    Ok(record.map(|(number, kind, payload)| (number, kind, PyBytes::new(py, &payload))))
 }

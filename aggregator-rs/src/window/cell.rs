@@ -1,92 +1,38 @@
-//! One point in one window: what is known of it while rows come in, and its columns at the end.
+//! One point in one window: what its stretches come to, the totals at its two ends, and its columns
+//! when it is over.
 
+use super::sums::Sums;
 use super::{PointKind, MEAN_SCALE};
 use crate::calendar::Bounds;
 use crate::error::Error;
-use crate::moments::Moments;
-use crate::quantile::Sample;
 use crate::rounding::divide_half_even;
 use crate::table::{STATISTICS_COLUMNS, WINDOW_COLUMNS};
 use crate::totaliser::{Bound, Step};
-use crate::varint::{write_i128, write_i64, write_option, write_u64, Reader};
-
-/// What only points that are asked for it keep.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Statistics {
-    moments: Moments,
-    sample: Sample,
-}
-
-impl Statistics {
-    fn load(reader: &mut Reader<'_>) -> Result<Statistics, Error> {
-        Ok(Statistics {
-            moments: Moments::load(reader)?,
-            sample: Sample::load(reader)?,
-        })
-    }
-}
+use crate::varint::{write_i64, write_option, Reader};
 
 /// One point in one window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cell {
-    slots: u32,
-    values: u32,
-    min: i64,
-    max: i64,
-    first: i64,
-    last: i64,
-    weighted: i128,
-    covered_ms: i64,
+    pub(super) sums: Sums,
     opening: Option<Bound>,
     closing: Option<Bound>,
     ran_backwards: bool,
-    worst: u8,
-    /// Where they are asked for.
-    statistics: Option<Box<Statistics>>,
 }
 
 impl Cell {
     /// Nothing yet; with or without statistics.
     pub(super) fn new(with_statistics: bool) -> Cell {
         Cell {
-            statistics: with_statistics.then(Box::default),
+            sums: Sums::new(with_statistics),
             ..Cell::default()
-        }
-    }
-
-    /// Add a value that was held for a time.
-    pub(super) fn hold(&mut self, value: i64, span_ms: i64) {
-        self.weighted += i128::from(value) * i128::from(span_ms);
-        self.covered_ms += span_ms;
-        if let Some(statistics) = &mut self.statistics {
-            statistics.moments.hold(value, span_ms);
         }
     }
 
     /// Standard deviation, middle value, and the value that 95 of 100 do not exceed.
     pub(super) fn statistics(&self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
-        let statistics = self.statistics.as_ref()?;
+        let statistics = self.sums.statistics.as_ref()?;
         let [middle, high] = statistics.sample.quantiles([50, 95]);
         Some([statistics.moments.deviation(), middle, high])
-    }
-
-    /// Take in a slot: a value, or a reason why there is none.
-    pub(super) fn take(&mut self, value: Option<i64>, quality: u8) {
-        self.slots += 1;
-        self.worst = self.worst.max(quality);
-        let Some(value) = value else { return };
-        if self.values == 0 {
-            self.first = value;
-            self.min = value;
-            self.max = value;
-        }
-        self.values += 1;
-        self.last = value;
-        self.min = self.min.min(value);
-        self.max = self.max.max(value);
-        if let Some(statistics) = &mut self.statistics {
-            statistics.sample.push(value);
-        }
     }
 
     /// Settle the ends of the cell's window that lie within the step.
@@ -114,39 +60,35 @@ impl Cell {
         (!self.ran_backwards && energy >= 0).then_some((energy, uncertainty))
     }
 
-    /// The columns of a table of windows.
-    pub(super) fn finish(&self, kind: PointKind) -> [Option<i64>; WINDOW_COLUMNS] {
-        let any = (self.values > 0).then_some(());
+    /// The columns of a table of windows, for a window of so many rows.
+    pub(super) fn finish(&self, kind: PointKind, rows: u32) -> [Option<i64>; WINDOW_COLUMNS] {
+        let sums = &self.sums;
+        let any = (sums.values > 0).then_some(());
         let gauge = (kind == PointKind::Gauge).then_some(());
-        let mean = (self.covered_ms > 0)
-            .then(|| divide_half_even(self.weighted * MEAN_SCALE, i128::from(self.covered_ms)))
+        let mean = (sums.covered_ms > 0)
+            .then(|| divide_half_even(sums.weighted * MEAN_SCALE, i128::from(sums.covered_ms)))
             .and_then(|mean| i64::try_from(mean).ok());
         [
-            Some(i64::from(self.slots)),
-            Some(i64::from(self.values)),
-            any.and(gauge).map(|()| self.min),
-            any.and(gauge).map(|()| self.max),
+            Some(i64::from(rows)),
+            Some(i64::from(sums.values)),
+            any.and(gauge).map(|()| sums.min),
+            any.and(gauge).map(|()| sums.max),
             gauge.and(mean),
-            any.map(|()| self.first),
-            any.map(|()| self.last),
+            any.map(|()| sums.first),
+            any.map(|()| sums.last),
             if gauge.is_some() {
                 None
             } else {
                 self.energy().map(|(energy, _)| energy)
             },
-            Some(self.covered_ms),
-            Some(i64::from(self.worst)),
+            Some(sums.covered_ms),
+            Some(i64::from(sums.worst)),
         ]
     }
 
     /// Append the state to a snapshot.
     pub(super) fn save(&self, out: &mut Vec<u8>, kind: PointKind) {
-        write_u64(out, u64::from(self.slots));
-        write_u64(out, u64::from(self.values));
-        for value in [self.min, self.max, self.first, self.last, self.covered_ms] {
-            write_i64(out, value);
-        }
-        write_i128(out, self.weighted);
+        self.sums.save(out);
         for bound in [self.opening, self.closing] {
             write_option(out, bound.map(|bound| bound.total));
             if kind.is_guarded() {
@@ -154,11 +96,6 @@ impl Cell {
             }
         }
         out.push(u8::from(self.ran_backwards));
-        out.push(self.worst);
-        if let Some(statistics) = &self.statistics {
-            statistics.moments.save(out);
-            statistics.sample.save(out);
-        }
     }
 
     /// Read what [`Cell::save`] wrote for such a point.
@@ -173,23 +110,10 @@ impl Cell {
             Ok(total.map(|total| Bound { total, uncertainty }))
         };
         Ok(Cell {
-            slots: reader.count("slots", u32::MAX as usize)? as u32,
-            values: reader.count("values", u32::MAX as usize)? as u32,
-            min: reader.i64()?,
-            max: reader.i64()?,
-            first: reader.i64()?,
-            last: reader.i64()?,
-            covered_ms: reader.i64()?,
-            weighted: reader.i128()?,
+            sums: Sums::load(reader, with_statistics)?,
             opening: bound(reader)?,
             closing: bound(reader)?,
             ran_backwards: reader.byte()? != 0,
-            worst: reader.byte()?,
-            statistics: if with_statistics {
-                Some(Box::new(Statistics::load(reader)?))
-            } else {
-                None
-            },
         })
     }
 }

@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from edgeagg.balance import NOTHING, Energy, combine
 from edgeagg.model import Catalogue, Kind, PointInfo, Quality
-from edgeagg.receiver.rows import points_from
+from edgeagg.receiver.points import points_from
 from edgeagg.receiver.store import Register
 
 IMPORT, EXPORT = "active_energy_import", "active_energy_export"

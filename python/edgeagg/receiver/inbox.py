@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeagg import content, topics
+from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind, Hello, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
@@ -30,6 +31,9 @@ from edgeagg.seal import key_id, key_text
 _log = logging.getLogger(__name__)
 
 _CATALOGUES_MAX = 4096
+_KEYFRAMES_MAX = 32  # some hundred kilobytes each
+
+_Identity = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Counters:
     conflicts: int = 0
     refused: int = 0
     waiting: int = 0
+    undecodable: int = 0
 
 
 @dataclass(slots=True)
@@ -61,12 +66,13 @@ class Inbox:
     """Whether readings from the future are marked: only where `now_ms` is the host's time."""
     counters: Counters = field(default_factory=Counters)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
+    _keyframes: dict[_Identity, Keyframe] = field(default_factory=dict)
 
     async def take(self, messages: Sequence[Message], now_ms: int) -> list[Receipt]:
         """Commit what can be committed and return one receipt for every epoch that was heard of.
 
         A message that cannot be right is quarantined and gets no receipt; a batch whose catalogue
-        has not come yet is left to be sent again.
+        or keyframe has not been committed yet is left to be sent again.
         """
         heard: dict[tuple[str, int], None] = {}
         strangers = await self._take(messages, heard, now_ms, knows_all=False)
@@ -177,11 +183,56 @@ class Inbox:
             catalogue = await self._catalogue(batch.schema)
             if catalogue is None:
                 return None
+            back = content.anchor_of(batch.codec, batch.payload)
+            if back is not None:
+                return await self._open_anchored(batch, data, back, catalogue, now_ms)
             rows = content.decode(batch.codec, batch.payload, catalogue)
-            if self.minds_the_clock:
-                rows = marked(rows, now_ms)
+            rows = self._dated(rows, now_ms)
         following = change(batch, key)
         return Delivery(batch, data, digest, now_ms, catalogue, rows, following)
+
+    def _dated(self, rows: content.Content, now_ms: int) -> content.Content:
+        return marked(rows, now_ms) if self.minds_the_clock else rows
+
+    async def _open_anchored(
+        self, batch: Batch, data: bytes, back: int, catalogue: Catalogue, now_ms: int
+    ) -> Delivery | None:
+        """Open a batch that begins with what the one `back` sequences before it taught."""
+        digest = hashlib.sha256(data).digest()
+        wanted = batch.sequence - back
+        keyframe = await self._keyframe((batch.gateway, batch.epoch, wanted))
+        if keyframe is not None:
+            rows = content.decode(batch.codec, batch.payload, catalogue, keyframe)
+            rows = self._dated(rows, now_ms)
+            return Delivery(batch, data, digest, now_ms, catalogue, rows)
+        progress = await self.store.progress(batch.gateway, batch.epoch)
+        if progress.has(batch.sequence):
+            # its rows are here, and its digest is all that is still asked for
+            return Delivery(batch, data, digest, now_ms, None, None)
+        if wanted > 0 and not progress.has(wanted):
+            return None
+        # the keyframe will never come: without an end its sequence would hold up all behind it
+        self.counters.undecodable += 1
+        reason = (
+            f"epoch {batch.epoch} sequence {batch.sequence} needs {wanted}, which is no keyframe"
+        )
+        await self.store.quarantine(now_ms, topics.batch(batch.gateway), reason, data)
+        lost = Batch(
+            batch.gateway, batch.epoch, batch.sequence, BatchKind.LOST, bytes(16), 0, 0, b""
+        )
+        return Delivery(lost, data, digest, now_ms, None, None)
+
+    async def _keyframe(self, identity: _Identity) -> Keyframe | None:
+        known = self._keyframes.get(identity)
+        if known is None:
+            payload = await self.store.keyframe(*identity)
+            if payload is None:
+                return None
+            known = Keyframe(payload)
+            if len(self._keyframes) >= _KEYFRAMES_MAX:
+                self._keyframes.clear()
+            self._keyframes[identity] = known
+        return known
 
     async def _catalogue(self, schema: bytes) -> Catalogue | None:
         known = self._catalogues.get(schema)

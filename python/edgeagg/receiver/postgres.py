@@ -19,7 +19,9 @@ from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, postgres_queries, rows
+from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
+from edgeagg.receiver.points import points_text
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -31,6 +33,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -70,6 +73,7 @@ class PostgresStore:
             async with store._transaction() as connection:
                 # CREATE ... IF NOT EXISTS fails when two sessions run it at the same moment
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+                rows.check_version(await _version(connection))
                 await connection.execute(_SCHEMA.read_text(encoding="utf-8"))
         except ValueError:
             pool.terminate()
@@ -110,6 +114,8 @@ class PostgresStore:
                     epoch,
                     progress.through,
                 )
+                oldest = rows.oldest_keyframe(progress.through)
+                await connection.execute(postgres_queries.DROP_KEYFRAMES, gateway, epoch, oldest)
         return outcomes
 
     async def catalogue(self, schema: bytes) -> Catalogue | None:
@@ -121,6 +127,11 @@ class PostgresStore:
         """Return what is committed of this epoch."""
         async with self._connection() as connection:
             return await _progress(connection, gateway, epoch)
+
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe."""
+        found = await self._all(postgres_queries.KEYFRAME, gateway, epoch, sequence)
+        return found[0][0] if found else None
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a refused message, once however often it comes; the oldest go for it."""
@@ -188,6 +199,27 @@ class PostgresStore:
             await self._register(postgres_queries.AFTER, gateway, meter, point, at_ms),
         )
 
+    async def audits(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredAudit]:
+        """Return what was bridged in [from_ms, to_ms), oldest first."""
+        found = await self._all(postgres_queries.AUDITS, gateway, from_ms, to_ms, meter)
+        return [StoredAudit.of(*row) for row in found]
+
+    async def demands(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredDemand]:
+        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
+        found = await self._all(postgres_queries.DEMANDS, gateway, from_ms, to_ms, meter)
+        return [StoredDemand.of(*row) for row in found]
+
+    async def uncertainties(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> Sequence[StoredUncertainty]:
+        """Return those of the windows that begin or end at a moment, the shortest first."""
+        found = await self._all(postgres_queries.UNCERTAINTIES, gateway, meter, at_ms)
+        return [each for row in found for each in StoredUncertainty.of(*row)]
+
     async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
         """Return where the windows with energies begin and end."""
         ((first_ms, last_ms),) = await self._all(postgres_queries.SPAN, gateway, length_ms)
@@ -246,6 +278,13 @@ class PostgresStore:
             yield connection
 
 
+async def _version(connection: Connection) -> int:
+    """Return of which version the tables are; 0 while there are none that say."""
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+        return 0
+    return int(await connection.fetchval("SELECT version FROM schema_version") or 0)
+
+
 @asynccontextmanager
 async def _translated() -> AsyncIterator[None]:
     try:
@@ -273,27 +312,26 @@ async def _lock_streams(connection: Connection, streams: Sequence[tuple[str, int
 async def _outcomes(connection: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
     """Say what becomes of each delivery; their streams are locked, so nobody comes in between."""
     found = await connection.fetch(
-        "SELECT gateway, epoch, sequence, digest FROM batches"
+        "SELECT gateway, epoch, sequence, digest, kind FROM batches"
         " JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS s (gateway, epoch, sequence)"
         " USING (gateway, epoch, sequence)",
         [d.batch.gateway for d in deliveries],
         [d.batch.epoch for d in deliveries],
         [d.batch.sequence for d in deliveries],
     )
-    known: dict[tuple[str, int, int], bytes] = {
-        (gateway, epoch, sequence): digest for gateway, epoch, sequence, digest in found
+    known: dict[tuple[str, int, int], tuple[bytes, int]] = {
+        (gateway, epoch, sequence): (digest, kind)
+        for gateway, epoch, sequence, digest, kind in found
     }
     outcomes = []
     for delivery in deliveries:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         if identity not in known:
-            known[identity] = delivery.digest
+            known[identity] = delivery.digest, batch.kind
             outcomes.append(Outcome.NEW)
-        elif known[identity] == delivery.digest or rows.is_lost(delivery):
-            outcomes.append(Outcome.AGAIN)
         else:
-            outcomes.append(Outcome.CONFLICT)
+            outcomes.append(repeated(delivery, *known[identity]))
     return outcomes
 
 
@@ -315,55 +353,38 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
     for delivery in deliveries:
         await connection.executemany(postgres_queries.ADD_KEY, rows.added_key(delivery))
         await connection.executemany(postgres_queries.RETIRE_KEY, rows.retired_key(delivery))
+    keyframes = map(rows.keyframe_row, deliveries)
+    await connection.executemany(
+        "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]
+    )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
     contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
-    await _insert_rows(
-        connection,
-        "readings",
-        (
-            (numbers[gateway, row.group], *rows.reading_values(row))
-            for gateway, content in contents
-            for row in content.readings
-        ),
-    )
-    await _insert_rows(
-        connection,
-        "windows",
-        (
-            (numbers[gateway, row.group], row.length_ms, row.start_ms, *rows.window_values(row))
-            for gateway, content in contents
-            for row in content.windows
-        ),
-    )
-    await _insert_rows(
-        connection,
-        "gaps",
-        (
-            (numbers[gateway, row.group], *rows.gap_values(row))
-            for gateway, content in contents
-            for row in content.gaps
-        ),
-    )
-
-
-_KEY_WIDTHS = {"readings": 2, "windows": 3, "gaps": 2}
-_WIDTHS = {"readings": 5, "windows": 3 + len(rows.WINDOW_ARRAYS), "gaps": 5}
+    for table in rows.TABLES:
+        await _insert_rows(
+            connection,
+            table,
+            (
+                (numbers[gateway, group], *values)
+                for gateway, content in contents
+                for group, values in table.rows(content)
+            ),
+        )
 
 
 async def _insert_rows(
-    connection: Connection, table: str, values: Iterable[tuple[Any, ...]]
+    connection: Connection, table: rows.Table, values: Iterable[tuple[Any, ...]]
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
-    places = ", ".join(f"${place}" for place in range(1, _WIDTHS[table] + 1))
+    places = ", ".join(f"${place}" for place in range(1, table.width + 1))
     await connection.executemany(
-        f"INSERT INTO {table} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
-        sorted(values, key=lambda row: row[: _KEY_WIDTHS[table]]),
+        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        sorted(values, key=lambda row: row[: table.key_width]),
     )
 
 
 async def _group_ids(connection: Connection, groups: Sequence[tuple[str, Group]]) -> _GroupIds:
     """Return the number of each group, new ones included."""
-    texts = [rows.points_text(group) for _, group in groups]
+    texts = [points_text(group) for _, group in groups]
     identities = [
         (gateway, group.meter, group.period_ms, hashlib.sha256(text.encode()).digest())
         for (gateway, group), text in zip(groups, texts, strict=True)

@@ -21,6 +21,15 @@ CREATE TABLE IF NOT EXISTS batches (
     PRIMARY KEY (gateway, epoch, sequence)
 );
 
+-- Payloads that batches to come may begin with; those too old for that go.
+CREATE TABLE IF NOT EXISTS keyframes (
+    gateway text COLLATE "C" NOT NULL,
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,
+    payload bytea NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+);
+
 CREATE TABLE IF NOT EXISTS catalogues (
     hash bytea NOT NULL,
     gateway text COLLATE "C" NOT NULL,
@@ -76,6 +85,55 @@ CREATE TABLE IF NOT EXISTS gaps (
     slot_count bigint NOT NULL,
     reason smallint NOT NULL,
     PRIMARY KEY (group_id, first_due_ms)
+);
+
+-- How the course of a guarded totaliser was bridged; values are mantissas of the point.
+CREATE TABLE IF NOT EXISTS audits (
+    group_id bigint NOT NULL REFERENCES groups,
+    point integer NOT NULL,         -- its place in the group, from 0
+    opening_ms bigint NOT NULL,
+    kind smallint NOT NULL,         -- 1 rollover, 2 reset, 3 replaced, 4 jump, 5 freeze, 6 dip, ...
+    closing_ms bigint NOT NULL,
+    closing bigint NOT NULL,
+    opening bigint NOT NULL,
+    energy bigint NOT NULL,         -- counted between the two
+    doubted bigint NOT NULL,        -- values in between that were set aside
+    extreme bigint,                 -- the one of them furthest off
+    PRIMARY KEY (group_id, point, opening_ms, kind)
+);
+
+-- How far the energies of a window can be off for being interpolated at its ends.
+CREATE TABLE IF NOT EXISTS uncertainties (
+    group_id bigint NOT NULL REFERENCES groups,
+    length_ms bigint NOT NULL,
+    start_ms bigint NOT NULL,
+    errors bigint[] NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+);
+
+CREATE TABLE IF NOT EXISTS statistics (
+    group_id bigint NOT NULL REFERENCES groups,
+    length_ms bigint NOT NULL,
+    start_ms bigint NOT NULL,
+    deviations bigint[] NOT NULL,   -- three more decimals than the point
+    medians bigint[] NOT NULL,
+    p95s bigint[] NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+);
+
+-- The greatest demand of a point on a local day; of a totaliser in mantissas per hour, of a gauge
+-- with three more decimals than the point.
+CREATE TABLE IF NOT EXISTS demands (
+    group_id bigint NOT NULL REFERENCES groups,
+    point integer NOT NULL,
+    start_ms bigint NOT NULL,
+    length_ms bigint NOT NULL,      -- of the day
+    block bigint,
+    block_end_ms bigint,
+    sliding bigint,
+    sliding_end_ms bigint,
+    periods bigint NOT NULL,        -- block periods that were known
+    PRIMARY KEY (group_id, point, start_ms)
 );
 
 CREATE TABLE IF NOT EXISTS quarantine (
@@ -149,3 +207,28 @@ FROM windows w
 JOIN groups g ON g.id = w.group_id
 CROSS JOIN LATERAL jsonb_array_elements(g.points) WITH ORDINALITY AS p (point, position)
 WHERE p.point ->> 3 = 'totaliser';
+
+CREATE OR REPLACE VIEW audit AS
+SELECT g.gateway,
+       g.meter,
+       p.point ->> 0 AS point,
+       (ARRAY['rollover', 'reset', 'replaced', 'jump', 'freeze', 'dip', 'glitch', 'gap'])[a.kind]
+           AS kind,
+       timestamptz 'epoch' + a.closing_ms * interval '1 millisecond' AS closing_at,
+       (a.closing * 10::numeric ^ (p.point ->> 2)::integer)::double precision AS closing,
+       timestamptz 'epoch' + a.opening_ms * interval '1 millisecond' AS opening_at,
+       (a.opening * 10::numeric ^ (p.point ->> 2)::integer)::double precision AS opening,
+       (a.energy * 10::numeric ^ (p.point ->> 2)::integer)::double precision AS energy,
+       p.point ->> 1 AS unit,
+       a.doubted
+FROM audits a
+JOIN groups g ON g.id = a.group_id
+CROSS JOIN LATERAL (SELECT g.points -> a.point AS point) p;
+
+-- One row: which tables these are; a newer edgeagg writes a higher number.
+CREATE TABLE IF NOT EXISTS schema_version (
+    only_one boolean PRIMARY KEY CHECK (only_one),
+    version integer NOT NULL
+);
+INSERT INTO schema_version VALUES (true, 2)
+ON CONFLICT (only_one) DO UPDATE SET version = excluded.version;

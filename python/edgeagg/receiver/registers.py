@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from edgeagg.receiver.judgements import StoredAudit, StoredUncertainty
 from edgeagg.receiver.store import Register
 
 
@@ -34,3 +36,11 @@ class Shown:
         share = Fraction(at_ms - before.at_ms, span_ms) if span_ms else Fraction(0)
         rise = after.shown_kwh - before.shown_kwh
         return Shown(at_ms, before.shown_kwh + rise * share, before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the gateway itself said of that instant: of windows that meet there, and of bridges."""
+
+    uncertainties: Sequence[StoredUncertainty]
+    audits: Sequence[StoredAudit]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from edgeagg import _core
 from edgeagg.batch import BatchKind
-from edgeagg.content import GapRow, ReadingRow, WindowRow
-from edgeagg.errors import FormatError
-from edgeagg.model import Group, Kind, PointInfo, Quality
+from edgeagg.content import Content, GapRow, ReadingRow, WindowRow, anchor_of
+from edgeagg.errors import StoreError
+from edgeagg.judged import AuditRow, DemandRow
+from edgeagg.model import Group, Quality
 from edgeagg.receiver.keys import GatewayKey, State
 from edgeagg.receiver.store import Delivery
 from edgeagg.seal import MESSAGE_BYTES_MAX
 
+SCHEMA_VERSION = 2
+"""Of the tables: 1 had no audits, uncertainties, statistics and demands."""
 WINDOW_ARRAYS = (
     "slots",
     "value_counts",
@@ -37,21 +41,6 @@ def groups_of(deliveries: Sequence[Delivery]) -> list[tuple[str, Group]]:
             for group in delivery.content.groups():
                 found[delivery.batch.gateway, group] = None
     return list(found)
-
-
-def points_text(group: Group) -> str:
-    """Return the points of a group as JSON: [[name, unit, exponent, kind], ...]."""
-    return json.dumps(
-        [[p.name, p.unit, p.exponent, p.kind] for p in group.points], ensure_ascii=False
-    )
-
-
-def points_from(text: str) -> tuple[PointInfo, ...]:
-    """Read what `points_text` wrote."""
-    try:
-        return tuple(PointInfo(n, u, e, Kind(k)) for n, u, e, k in json.loads(text))
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"the store holds no list of points: {error}") from None
 
 
 def key_rows(found: Iterable[Sequence[Any]]) -> list[GatewayKey]:
@@ -100,9 +89,19 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
     )
 
 
-def is_lost(delivery: Delivery) -> bool:
-    """Whether the delivery only says that its batch is gone."""
-    return delivery.batch.kind is BatchKind.LOST
+def keyframe_row(delivery: Delivery) -> tuple[str, int, int, bytes] | None:
+    """Return (gateway, epoch, sequence, payload) of a batch that others may begin with."""
+    batch = delivery.batch
+    if batch.kind is not BatchKind.DATA or batch.codec != _core.CODEC_CM:
+        return None
+    if anchor_of(batch.codec, batch.payload) is not None:
+        return None
+    return batch.gateway, batch.epoch, batch.sequence, batch.payload
+
+
+def oldest_keyframe(through: int) -> int:
+    """Return the first sequence that batches beyond `through` may begin with."""
+    return through + 1 - _core.KEYFRAME_BACK_MAX
 
 
 def reading_values(row: ReadingRow) -> tuple[int, int, list[int | None], list[int] | None]:
@@ -133,8 +132,96 @@ def gap_values(row: GapRow) -> tuple[int, int, int, int]:
     return row.first_due_ms, row.last_due_ms, row.slot_count, row.reason
 
 
+def audit_values(row: AuditRow) -> tuple[int | None, ...]:
+    """Return the columns of the table `audits` behind the group, its key first."""
+    return (
+        row.point,
+        row.opening_ms,
+        int(row.kind),
+        row.closing_ms,
+        row.closing,
+        row.opening,
+        row.energy,
+        row.doubted,
+        row.extreme,
+    )
+
+
+def demand_values(row: DemandRow) -> tuple[int | None, ...]:
+    """Return the columns of the table `demands` behind the group, its key first."""
+    return (
+        row.point,
+        row.start_ms,
+        row.length_ms,
+        row.block,
+        row.block_end_ms,
+        row.sliding,
+        row.sliding_end_ms,
+        row.periods,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of rows of batches: how many of its columns are the key, and how many there are."""
+
+    name: str
+    key_width: int
+    width: int
+    rows: Callable[[Content], Iterator[tuple[Group, tuple[Any, ...]]]]
+    """Yields each row's group, and its columns behind the group's number."""
+
+
+TABLES = (
+    Table("readings", 2, 5, lambda it: ((row.group, reading_values(row)) for row in it.readings)),
+    Table(
+        "windows",
+        3,
+        3 + len(WINDOW_ARRAYS),
+        lambda it: (
+            (row.group, (row.length_ms, row.start_ms, *window_values(row))) for row in it.windows
+        ),
+    ),
+    Table("gaps", 2, 5, lambda it: ((row.group, gap_values(row)) for row in it.gaps)),
+    Table("audits", 4, 10, lambda it: ((row.group, audit_values(row)) for row in it.audits)),
+    Table(
+        "uncertainties",
+        3,
+        4,
+        lambda it: (
+            (row.group, (row.length_ms, row.start_ms, list(row.errors))) for row in it.uncertainties
+        ),
+    ),
+    Table(
+        "statistics",
+        3,
+        6,
+        lambda it: (
+            (
+                row.group,
+                (
+                    *(row.length_ms, row.start_ms),
+                    *(list(row.deviations), list(row.medians), list(row.p95s)),
+                ),
+            )
+            for row in it.statistics
+        ),
+    ),
+    Table("demands", 3, 9, lambda it: ((row.group, demand_values(row)) for row in it.demands)),
+)
+
+
 def kept(topic: str, reason: str, data: bytes) -> tuple[str, str, bytes]:
     """Return what quarantine keeps of a message: no more than a message may hold."""
     if len(data) > MESSAGE_BYTES_MAX:
         reason = f"{reason} ({len(data)} bytes, the first {MESSAGE_BYTES_MAX} are kept)"
     return topic, reason, data[:MESSAGE_BYTES_MAX]
+
+
+def check_version(found: int) -> None:
+    """Refuse tables that a newer edgeagg has written."""
+    if found > SCHEMA_VERSION:
+        raise StoreError(
+            f"the tables are of version {found}; this edgeagg reads up to {SCHEMA_VERSION}:"
+            " install the newer one"
+        )

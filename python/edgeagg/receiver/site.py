@@ -6,6 +6,7 @@ and `tariff`.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import zoneinfo
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +25,15 @@ from edgeagg.balance import (
 )
 from edgeagg.diagnosis import INTERVALS_MIN, Suspect, find_suspect
 from edgeagg.errors import ConfigError, StoreError
+from edgeagg.receiver.energies import DIRECTIONS
+from edgeagg.receiver.judgements import StoredAudit
 from edgeagg.receiver.store import Store
+from edgeagg.receiver.sums import BrokenSum, broken_sums
 from edgeagg.tariff import Tariff, energy_by_rate
 from edgeagg.tree import Overlap, Tree, VirtualMeter, grow
 
 QUARTER_MS = 900_000
+_HOUR_MS = 3_600_000
 WINDOWS_MAX = 40_000
 """More than the quarters of a year."""
 
@@ -47,7 +52,8 @@ class Range:
 class SiteBalance:
     """A gateway's tree over [from_ms, to_ms), in windows of `length_ms`.
 
-    `suspects` names by meter what explains the gap below it.
+    `suspects` names by meter what explains the gap below it, `sums` the totals that are not that
+    of their rates.
     """
 
     gateway: str
@@ -60,18 +66,20 @@ class SiteBalance:
     tiers: tuple[TierGap, ...]
     suspects: Mapping[str, Suspect]
     overlaps: tuple[Overlap, ...]
+    sums: tuple[BrokenSum, ...]
 
     @property
     def has_mistakes(self) -> bool:
         """Whether a meter is named that somebody should look at."""
-        return bool(self.suspects or self.overlaps)
+        return bool(self.suspects or self.overlaps or self.sums)
 
 
 @dataclass(frozen=True, slots=True)
 class DayEnergy:
     """One local day of one meter: net energy by rate, of the windows that have one.
 
-    `energy` is that of the whole day; without tariff `by_rate` is empty.
+    `energy` is that of the whole day; without tariff `by_rate` is empty. `audit_count` is how often
+    the course of a register was bridged on that day, so that its energy rests on a judgement.
     """
 
     day: dt.date
@@ -79,6 +87,7 @@ class DayEnergy:
     by_rate: Mapping[str, Fraction]
     known_count: int
     window_count: int
+    audit_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +135,7 @@ async def balance_site(
         tier_gaps(nodes, tree.formulas),
         suspects,
         tree.overlaps,
+        await broken_sums(store, gateway, windows.from_ms, windows.to_ms),
     )
 
 
@@ -156,8 +166,9 @@ async def meter_days(
     )
     windows = await _windows(store, gateway, length_ms, whole, (from_ms, to_ms))
     own = tree.energies(windows.columns, windows.count)[meter]
+    bridged = await store.audits(gateway, windows.from_ms, windows.to_ms, meter)
     try:
-        days = tuple(_days(windows, own, calendar, zone))
+        days = tuple(_counted(_days(windows, own, calendar, zone), bridged, zone))
     except ValueError as error:
         raise ConfigError("--tariff", "windows", str(error), "another range or tariff") from None
     return MeterDays(gateway, meter, length_ms, days)
@@ -199,8 +210,12 @@ async def _tree(
     if not catalogues or not catalogues[-1].window_lengths_ms:
         raise StoreError(f"no catalogue with windows has come from {gateway} yet")
     newest = catalogues[-1]
+    # longer ones follow the calendar: they begin at no multiple of their length
+    lengths = [length_ms for length_ms in newest.window_lengths_ms if length_ms <= _HOUR_MS]
+    if not lengths:
+        raise StoreError(f"{gateway} sends no windows of an hour or less; its site file names them")
     own = [meter for meter in virtual if meter.gateway == gateway]
-    return newest.site, newest.window_lengths_ms, grow(newest.meters, own, file)
+    return newest.site, lengths, grow(newest.meters, own, file)
 
 
 async def _bounds(
@@ -299,3 +314,16 @@ def _days(
         by_rate = energy_by_rate(calendar, known) if isinstance(calendar, Tariff) else {}
         yield DayEnergy(day, total(part), by_rate, len(known), len(part))
         place += count
+
+
+def _counted(
+    days: Iterator[DayEnergy], bridged: Sequence[StoredAudit], zone: zoneinfo.ZoneInfo
+) -> Iterator[DayEnergy]:
+    """Count the bridges of net energy that touch each day."""
+    for day in days:
+        from_ms, to_ms = midnight_ms(day.day, zone), midnight_ms(day.day + _DAY, zone)
+        count = sum(
+            one.point in DIRECTIONS and one.opening_ms >= from_ms and one.closing_ms < to_ms
+            for one in bridged
+        )
+        yield dataclasses.replace(day, audit_count=count)

@@ -19,7 +19,9 @@ from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue, Group
 from edgeagg.receiver import energies, rows, sqlite_queries
+from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
+from edgeagg.receiver.points import points_text
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -31,6 +33,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 T = TypeVar("T")
@@ -70,6 +73,11 @@ class SqliteStore:
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
         return await self._run(lambda: self._progress(gateway, epoch))
+
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe."""
+        found = await self._all(sqlite_queries.KEYFRAME, gateway, epoch, sequence)
+        return found[0][0] if found else None
 
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a refused message, once however often it comes; the oldest go for it."""
@@ -120,6 +128,31 @@ class SqliteStore:
             await self._register(sqlite_queries.BEFORE, gateway, meter, point, at_ms),
             await self._register(sqlite_queries.AFTER, gateway, meter, point, at_ms),
         )
+
+    async def audits(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredAudit]:
+        """Return what was bridged in [from_ms, to_ms), oldest first."""
+        found = await self._all(sqlite_queries.AUDITS, gateway, from_ms, to_ms, meter)
+        return [StoredAudit.of(*row) for row in found]
+
+    async def demands(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredDemand]:
+        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
+        found = await self._all(sqlite_queries.DEMANDS, gateway, from_ms, to_ms, meter)
+        return [StoredDemand.of(*row) for row in found]
+
+    async def uncertainties(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> Sequence[StoredUncertainty]:
+        """Return those of the windows that begin or end at a moment, the shortest first."""
+        found = await self._all(sqlite_queries.UNCERTAINTIES, gateway, meter, at_ms)
+        return [
+            each
+            for points, length_ms, start_ms, *arrays in found
+            for each in StoredUncertainty.of(points, length_ms, start_ms, *map(json.loads, arrays))
+        ]
 
     async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
         """Return where the windows with energies begin and end."""
@@ -209,14 +242,16 @@ class SqliteStore:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         known = self._connection.execute(
-            "SELECT digest FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?", identity
+            "SELECT digest, kind FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?",
+            identity,
         ).fetchone()
         if known is not None:
-            same = known[0] == delivery.digest or rows.is_lost(delivery)
-            return Outcome.AGAIN if same else Outcome.CONFLICT
+            return repeated(delivery, *known)
         self._connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.batch_row(delivery)
         )
+        if (keyframe := rows.keyframe_row(delivery)) is not None:
+            self._connection.execute("INSERT INTO keyframes VALUES (?, ?, ?, ?)", keyframe)
         if delivery.catalogue is not None and delivery.content is None:
             self._connection.execute(
                 "INSERT INTO catalogues (hash, gateway, received_ms, body) VALUES (?, ?, ?, ?)"
@@ -234,29 +269,14 @@ class SqliteStore:
         gateway, content = delivery.batch.gateway, delivery.content
         if content is None:
             return
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO readings VALUES (?, ?, ?, ?, ?)",
-            (
-                (self._group_id(gateway, row.group), *map(_plain, rows.reading_values(row)))
-                for row in content.readings
-            ),
-        )
-        self._connection.executemany(
-            f"INSERT OR IGNORE INTO windows VALUES (?, ?, ?{', ?' * len(rows.WINDOW_ARRAYS)})",  # noqa: S608
-            (
+        for table in rows.TABLES:
+            self._connection.executemany(
+                f"INSERT OR IGNORE INTO {table.name} VALUES (?{', ?' * (table.width - 1)})",  # noqa: S608 - names of ours
                 (
-                    self._group_id(gateway, row.group),
-                    row.length_ms,
-                    row.start_ms,
-                    *map(_plain, rows.window_values(row)),
-                )
-                for row in content.windows
-            ),
-        )
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?)",
-            ((self._group_id(gateway, row.group), *rows.gap_values(row)) for row in content.gaps),
-        )
+                    (self._group_id(gateway, group), *map(_plain, values))
+                    for group, values in table.rows(content)
+                ),
+            )
 
     def _advance(self, gateway: str, epoch: int) -> None:
         self._connection.execute("INSERT OR IGNORE INTO streams VALUES (?, ?, 0)", (gateway, epoch))
@@ -264,6 +284,10 @@ class SqliteStore:
         self._connection.execute(
             "UPDATE streams SET through = ? WHERE gateway = ? AND epoch = ?",
             (progress.through, gateway, epoch),
+        )
+        self._connection.execute(
+            "DELETE FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence < ?",
+            (gateway, epoch, rows.oldest_keyframe(progress.through)),
         )
 
     def _progress(self, gateway: str, epoch: int) -> Progress:
@@ -283,7 +307,7 @@ class SqliteStore:
         known = self._group_ids.get((gateway, group))
         if known is not None:
             return known
-        identity = (gateway, group.meter, group.period_ms, rows.points_text(group))
+        identity = (gateway, group.meter, group.period_ms, points_text(group))
         self._connection.execute(
             "INSERT OR IGNORE INTO groups (gateway, meter, period_ms, points) VALUES (?, ?, ?, ?)",
             identity,
@@ -315,7 +339,9 @@ def _connect(path: str) -> sqlite3.Connection:
         _use_wal(connection)
         # a receipt is sent after the commit, so the commit must survive a power cut
         connection.execute("PRAGMA synchronous = FULL")
+        rows.check_version(connection.execute("PRAGMA user_version").fetchone()[0])
         connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
+        connection.execute(f"PRAGMA user_version = {rows.SCHEMA_VERSION}")
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open {path}: {error}") from error
     return connection

@@ -20,6 +20,15 @@ CREATE TABLE IF NOT EXISTS batches (
     PRIMARY KEY (gateway, epoch, sequence)
 ) WITHOUT ROWID;
 
+-- Payloads that batches to come may begin with; those too old for that go.
+CREATE TABLE IF NOT EXISTS keyframes (
+    gateway TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (gateway, epoch, sequence)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS catalogues (
     hash BLOB NOT NULL,
     gateway TEXT NOT NULL,
@@ -73,6 +82,55 @@ CREATE TABLE IF NOT EXISTS gaps (
     slot_count INTEGER NOT NULL,
     reason INTEGER NOT NULL,
     PRIMARY KEY (group_id, first_due_ms)
+) WITHOUT ROWID;
+
+-- How the course of a guarded totaliser was bridged; values are mantissas of the point.
+CREATE TABLE IF NOT EXISTS audits (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    point INTEGER NOT NULL,         -- its place in the group, from 0
+    opening_ms INTEGER NOT NULL,
+    kind INTEGER NOT NULL,          -- 1 rollover, 2 reset, 3 replaced, 4 jump, 5 freeze, 6 dip, ...
+    closing_ms INTEGER NOT NULL,
+    closing INTEGER NOT NULL,
+    opening INTEGER NOT NULL,
+    energy INTEGER NOT NULL,        -- counted between the two
+    doubted INTEGER NOT NULL,       -- values in between that were set aside
+    extreme INTEGER,                -- the one of them furthest off
+    PRIMARY KEY (group_id, point, opening_ms, kind)
+) WITHOUT ROWID;
+
+-- How far the energies of a window can be off for being interpolated at its ends.
+CREATE TABLE IF NOT EXISTS uncertainties (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    length_ms INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    errors TEXT NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS statistics (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    length_ms INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    deviations TEXT NOT NULL,       -- three more decimals than the point
+    medians TEXT NOT NULL,
+    p95s TEXT NOT NULL,
+    PRIMARY KEY (group_id, length_ms, start_ms)
+) WITHOUT ROWID;
+
+-- The greatest demand of a point on a local day; of a totaliser in mantissas per hour, of a gauge
+-- with three more decimals than the point.
+CREATE TABLE IF NOT EXISTS demands (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    point INTEGER NOT NULL,
+    start_ms INTEGER NOT NULL,
+    length_ms INTEGER NOT NULL,     -- of the day
+    block INTEGER,
+    block_end_ms INTEGER,
+    sliding INTEGER,
+    sliding_end_ms INTEGER,
+    periods INTEGER NOT NULL,       -- block periods that were known
+    PRIMARY KEY (group_id, point, start_ms)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS quarantine (
@@ -142,3 +200,22 @@ SELECT g.gateway,
        json_extract(w.slots, '$[' || p.key || ']') AS slot_count
 FROM windows w JOIN groups g ON g.id = w.group_id, json_each(g.points) p
 WHERE json_extract(p.value, '$[3]') = 'totaliser';
+
+CREATE VIEW IF NOT EXISTS audit AS
+SELECT g.gateway,
+       g.meter,
+       json_extract(g.points, '$[' || a.point || '][0]') AS point,
+       CASE a.kind WHEN 1 THEN 'rollover' WHEN 2 THEN 'reset' WHEN 3 THEN 'replaced'
+                   WHEN 4 THEN 'jump' WHEN 5 THEN 'freeze' WHEN 6 THEN 'dip'
+                   WHEN 7 THEN 'glitch' ELSE 'gap' END AS kind,
+       strftime('%Y-%m-%dT%H:%M:%fZ', a.closing_ms / 1000.0, 'unixepoch') AS closing_at,
+       CAST(a.closing || 'e' || json_extract(g.points, '$[' || a.point || '][2]') AS REAL)
+           AS closing,
+       strftime('%Y-%m-%dT%H:%M:%fZ', a.opening_ms / 1000.0, 'unixepoch') AS opening_at,
+       CAST(a.opening || 'e' || json_extract(g.points, '$[' || a.point || '][2]') AS REAL)
+           AS opening,
+       CAST(a.energy || 'e' || json_extract(g.points, '$[' || a.point || '][2]') AS REAL)
+           AS energy,
+       json_extract(g.points, '$[' || a.point || '][1]') AS unit,
+       a.doubted
+FROM audits a JOIN groups g ON g.id = a.group_id;

@@ -29,6 +29,30 @@ WHERE g.gateway = ?1 AND w.length_ms = ?2 AND w.start_ms >= ?3 AND w.start_ms <=
 ORDER BY g.meter, w.start_ms, g.id
 """
 
+AUDITS = """
+SELECT g.meter, g.points, a.point, a.kind, a.closing_ms, a.closing, a.opening_ms, a.opening,
+       a.energy, a.doubted, a.extreme
+FROM audits a JOIN groups g ON g.id = a.group_id
+WHERE g.gateway = ?1 AND a.opening_ms >= ?2 AND a.closing_ms < ?3 AND (?4 IS NULL OR g.meter = ?4)
+ORDER BY a.opening_ms, g.meter, a.point, a.kind
+"""
+
+DEMANDS = """
+SELECT g.meter, g.points, d.point, d.start_ms, d.length_ms, d.block, d.block_end_ms, d.sliding,
+       d.sliding_end_ms, d.periods
+FROM demands d JOIN groups g ON g.id = d.group_id
+WHERE g.gateway = ?1 AND d.start_ms >= ?2 AND d.start_ms < ?3 AND (?4 IS NULL OR g.meter = ?4)
+ORDER BY g.meter, d.point, d.start_ms, g.id
+"""
+
+UNCERTAINTIES = """
+SELECT g.points, u.length_ms, u.start_ms, w.energies, u.errors
+FROM uncertainties u
+JOIN windows w USING (group_id, length_ms, start_ms) JOIN groups g ON g.id = u.group_id
+WHERE g.gateway = ?1 AND g.meter = ?2 AND (u.start_ms = ?3 OR u.start_ms + u.length_ms = ?3)
+ORDER BY u.length_ms, u.start_ms, g.id
+"""
+
 DROP_OLDEST = """
 DELETE FROM quarantine WHERE rowid IN (
     SELECT rowid FROM (
@@ -86,3 +110,6 @@ REVOKE_KEY = """
 UPDATE keys SET state = 'revoked', ended_ms = ?3
 WHERE gateway = ?1 AND public = ?2 AND state <> 'revoked' RETURNING 1
 """
+
+KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
+"""The payload of a keyframe."""

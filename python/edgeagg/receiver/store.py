@@ -9,10 +9,11 @@ from fractions import Fraction
 from typing import Protocol
 
 from edgeagg.balance import Energy
-from edgeagg.batch import RANGES_MAX, Batch, Range
+from edgeagg.batch import RANGES_MAX, Batch, BatchKind, Range
 from edgeagg.content import Content
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import Change, GatewayKey
 
 
@@ -39,12 +40,27 @@ class Outcome(enum.Enum):
     CONFLICT = "conflict"  # other bytes under the same identity: the first ones stay
 
 
+def repeated(delivery: Delivery, digest: bytes, kind: int) -> Outcome:
+    """Say what a delivery is to the batch that stands under its identity.
+
+    A batch and the word that it is lost may come in any order when it is freed with a copy of it
+    still on the way: that is no conflict, and what came first stays.
+    """
+    if digest == delivery.digest or BatchKind.LOST in {kind, delivery.batch.kind}:
+        return Outcome.AGAIN
+    return Outcome.CONFLICT
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What is committed of one epoch: everything up to `through`, and the ranges beyond it."""
 
     through: int
     ranges: tuple[Range, ...]
+
+    def has(self, sequence: int) -> bool:
+        """Whether this sequence is known to be committed."""
+        return sequence <= self.through or any(a <= sequence <= b for a, b in self.ranges)
 
     @property
     def want(self) -> tuple[Range, ...]:
@@ -140,6 +156,9 @@ class Store(Protocol):
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
 
+    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
+        """Return the payload of a committed keyframe that batches to come may begin with."""
+
     async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
         """Keep a message that was refused, for somebody to look at; the oldest go for it."""
 
@@ -165,6 +184,21 @@ class Store(Protocol):
 
         Only groups that hold the totaliser are looked at, and only rows in which all is good.
         """
+
+    async def audits(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredAudit]:
+        """Return what was bridged in [from_ms, to_ms), of one meter or all, oldest first."""
+
+    async def demands(
+        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
+    ) -> Sequence[StoredDemand]:
+        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
+
+    async def uncertainties(
+        self, gateway: str, meter: str, at_ms: int
+    ) -> Sequence[StoredUncertainty]:
+        """Return those of a meter's windows that begin or end at a moment, the shortest first."""
 
     async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
         """Return where the windows of this length with energies begin and end, if there are any."""

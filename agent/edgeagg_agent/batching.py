@@ -1,0 +1,101 @@
+"""From cuts to sealed batches: numbers, keyframes, signatures.
+
+Makes bytes and counts them; what is kept, and when, is the recorder's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeagg._core import KEYFRAME_BACK_MAX, Cut, Keyframe
+from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
+from edgeagg.model import Catalogue
+from edgeagg.seal import Signer
+from edgeagg_agent.outbox import Outbox
+
+
+@dataclass(slots=True)
+class Counters:
+    """What was recorded since the start, in point slots, and the batches cut."""
+
+    values: int = 0
+    reasons: int = 0
+    missed: int = 0
+    windows: int = 0
+    batches: int = 0
+    batch_bytes: int = 0
+    damaged: int = 0
+    refusals: int = 0
+    not_kept: int = 0
+
+
+class Batcher:
+    """Makes the batches of one gateway, which the outbox's key signs."""
+
+    def __init__(self, gateway: str, outbox: Outbox, counters: Counters) -> None:
+        self._gateway, self._outbox, self._counters = gateway, outbox, counters
+        self._keyframe: tuple[int, Keyframe] | None = None
+
+    def data(
+        self,
+        first: int,
+        parts: Sequence[Cut],
+        schema: bytes,
+        now_ms: int,
+        *,
+        keyframe: int,
+        codec: int | None,
+    ) -> list[bytes]:
+        """Encode and count the parts of a cut, numbered on from `first`.
+
+        `keyframe` is the sequence that they may refer to, 0 for none; `codec` that of all payloads,
+        None for whichever makes the fewest bytes.
+        """
+        messages = []
+        for sequence, part in enumerate(parts, start=first):
+            encoded = part.encode(codec, anchor=self._anchor(keyframe, sequence))
+            messages.append(self._message(sequence, BatchKind.DATA, schema, now_ms, *encoded))
+            values, reasons, missed, windows = part.counts
+            self._counters.values += values
+            self._counters.reasons += reasons
+            self._counters.missed += missed
+            self._counters.windows += windows
+            self._counters.batches += 1
+            self._counters.batch_bytes += len(messages[-1])
+        return messages
+
+    def catalogue(self, catalogue: Catalogue, now_ms: int) -> bytes:
+        """Announce a catalogue in the next batch."""
+        body = catalogue.to_bytes()
+        return self._next(BatchKind.CATALOGUE, catalogue.hash, now_ms, body)
+
+    def key(self, following: Signer, former: Signer, now_ms: int) -> bytes:
+        """Announce the key that follows in the next batch, which the former one signs."""
+        body = NewKey.make(following, self._gateway, former.public).to_bytes()
+        return self._next(BatchKind.KEY, bytes(SCHEMA_BYTES), now_ms, body)
+
+    def _next(self, kind: BatchKind, schema: bytes, now_ms: int, body: bytes) -> bytes:
+        return self._message(self._outbox.head + 1, kind, schema, now_ms, 0, body)
+
+    def _message(
+        self, sequence: int, kind: BatchKind, schema: bytes, now_ms: int, codec: int, body: bytes
+    ) -> bytes:
+        epoch = self._outbox.epoch
+        batch = Batch(self._gateway, epoch, sequence, kind, schema, now_ms, codec, body)
+        return batch.to_bytes(self._outbox.signer)
+
+    def _anchor(self, keyframe: int, sequence: int) -> tuple[Keyframe, int] | None:
+        """Return the keyframe and how far back it is, None if there is none near enough.
+
+        One that a replayed cut no longer finds was trimmed: the batch is self-contained then, and
+        nobody knows another, for a batch that was sent is kept and not made again.
+        """
+        if not keyframe or sequence - keyframe > KEYFRAME_BACK_MAX:
+            return None
+        if self._keyframe is None or self._keyframe[0] != keyframe:
+            payload = self._outbox.keyframe_payload(keyframe)
+            if payload is None:
+                return None
+            self._keyframe = keyframe, Keyframe(payload)
+        return self._keyframe[1], sequence - keyframe

@@ -1,0 +1,73 @@
+"""The announcements of catalogues and keys, kept beside the batches they came in.
+
+A batch that is let go before a platform has it is lost, and said to be. Were it a catalogue's or a
+key's, all batches under that would be lost too: so these stay, in a file each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeagg.batch import Batch
+from edgeagg.errors import FormatError
+from edgeagg.model import Catalogue
+
+FOLDER = "catalogues"
+
+
+class Catalogues:
+    """The announcements in a state directory. A damaged file is one that is not there."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use the folder in `directory`; nothing is read or made yet."""
+        self._folder = directory / FOLDER
+
+    def keep(self, message: bytes) -> None:
+        """Write one in a single step that a power cut cannot halve. Blocks; OSError."""
+        announcement = Batch.from_bytes(message)
+        self._folder.mkdir(exist_ok=True)
+        file = self._folder / f"{announcement.epoch}-{announcement.sequence}"
+        new = file.with_suffix(".new")
+        with new.open("wb") as stream:
+            stream.write(message)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def message(self, epoch: int, sequence: int) -> bytes | None:
+        """Return the announcement with this identity; None when it was none or is damaged."""
+        with contextlib.suppress(OSError, FormatError):
+            message = (self._folder / f"{epoch}-{sequence}").read_bytes()
+            batch = Batch.from_bytes(message)
+            return message if (batch.epoch, batch.sequence) == (epoch, sequence) else None
+        return None
+
+    def find(self, schema: bytes) -> Catalogue | None:
+        """Return the catalogue with this hash; None when there is none."""
+        return next((found for found in self.all() if found.hash == schema), None)
+
+    def all(self) -> list[Catalogue]:
+        """Return those of all epochs, oldest first."""
+        found = []
+        for batch in sorted(self._all(), key=lambda batch: (batch.epoch, batch.sequence)):
+            with contextlib.suppress(FormatError):
+                found.append(Catalogue.from_bytes(batch.payload))
+        return found
+
+    def forget(self, epoch: int) -> None:
+        """Remove those of an epoch that is let go."""
+        for file in self._folder.glob(f"{epoch}-*"):
+            file.unlink()
+
+    def _all(self) -> Iterator[Batch]:
+        for file in self._folder.glob("*-*"):
+            with contextlib.suppress(OSError, FormatError):
+                yield Batch.from_bytes(file.read_bytes())

@@ -1,0 +1,217 @@
+"""Local history: what the state directory still holds of readings and windows, found by time.
+
+Reads files only. It takes no lock and changes nothing, so an agent may run beside it. The index is
+the first batch of each segment: it is never lost and never wrong, and takes one entry a segment.
+What was not cut into a batch yet is not history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagg._core import CODEC_CM, CodecError, Keyframe, read_first, read_segment
+from edgeagg.batch import Batch, BatchKind
+from edgeagg.content import Content, anchor_of, decode
+from edgeagg.errors import FormatError
+from edgeagg.model import Catalogue, Group
+from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.epochs import BATCHES, epochs
+
+_LATE_MS = 120_000
+"""How much later than its slot a row may have been recorded, or a window closed, at the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which rows are wanted: slots and starts of windows in [since, until), of these meters."""
+
+    since_ms: int
+    until_ms: int
+    meter: str | None = None
+    point: str | None = None
+    length_ms: int | None = None
+    """Of windows; None: the readings."""
+
+    def wants(self, group: Group) -> bool:
+        """Tell whether rows of a group may be wanted."""
+        return self.meter in {None, group.meter} and (
+            self.point is None or any(point.name == self.point for point in group.points)
+        )
+
+    @property
+    def last_ms(self) -> int:
+        """When the last row asked for is complete."""
+        return self.until_ms + (self.length_ms or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The rows of one batch, and how far through the time asked for it is."""
+
+    content: Content
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    path: Path
+    cut_at_ms: int
+    """Of its first batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A segment that was read."""
+
+    path: Path
+    batches: list[Batch]
+
+
+class History:
+    """The batches in a state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Look into `directory`; a missing one has no history."""
+        self.unreadable = 0
+        """Batches that were damaged, or whose catalogue is."""
+        self._directory = directory
+        self._catalogues = Catalogues(directory)
+        self._known: dict[bytes, Catalogue | None] = {}
+
+    def catalogues(self) -> list[Catalogue]:
+        """Return every catalogue that batches were made under."""
+        return self._catalogues.all()
+
+    def read(self, asked: Asked) -> Iterator[Part]:
+        """Yield the parts that may hold what is asked for, epoch by epoch, in their order."""
+        with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+            for epoch in epochs(self._directory):
+                folder = self._directory / f"{BATCHES}{epoch}"
+                segments = _segments(folder)
+                last: _Read | None = None
+                for segment in _overlapping(segments, asked):
+                    place = segments.index(segment)
+                    before = segments[place - 1].path if place else None
+                    here = _Read(segment.path, self._read(segment.path))
+                    batches = self._wanted(here, before, last, asked)
+                    last = here
+                    for batch, content in threads.map(lambda b: self._decode(b, asked), batches):
+                        if content is None:
+                            self.unreadable += 1
+                        else:
+                            yield Part(content, _share(batch, asked))
+
+    def _wanted(
+        self, here: _Read, before: Path | None, last: _Read | None, asked: Asked
+    ) -> list[tuple[Batch, Keyframe | None]]:
+        """Return the data batches of a segment that may hold what is asked for.
+
+        Each with the keyframe that it begins with, which may be in the segment `before`; `last` is
+        the one that was read last.
+        """
+        found = here.batches
+        earliest, latest = _bounds([batch.cut_at_ms for batch in found])
+        wanted = [
+            batch
+            for place, batch in enumerate(found)
+            # what a batch holds was recorded behind the cut before it
+            if batch.kind is BatchKind.DATA
+            and (place + 1 == len(found) or latest[place + 1] >= asked.since_ms)
+            and (place == 0 or earliest[place - 1] <= asked.last_ms + _LATE_MS)
+        ]
+        anchors = {batch.sequence: _anchor(batch) for batch in wanted}
+        known = {batch.sequence: batch for batch in found}
+        if before is not None and any(it and it not in known for it in anchors.values()):
+            is_last = last is not None and last.path == before
+            earlier = last.batches if last and is_last else self._read(before)
+            known |= {batch.sequence: batch for batch in earlier}
+        keyframes = {it: _keyframe(known.get(it)) for it in set(anchors.values()) if it}
+        return [(batch, keyframes.get(anchors[batch.sequence])) for batch in wanted]
+
+    def _read(self, path: Path) -> list[Batch]:
+        try:
+            records = read_segment(path)
+        except FileNotFoundError:
+            return []  # let go by the agent meanwhile
+        found: list[Batch] = []
+        for _, _, message in records:
+            try:
+                found.append(Batch.from_bytes(message))
+            except FormatError:
+                self.unreadable += 1
+        return found
+
+    def _decode(
+        self, found: tuple[Batch, Keyframe | None], asked: Asked
+    ) -> tuple[Batch, Content | None]:
+        batch, keyframe = found
+        catalogue = self._catalogue(batch.schema)
+        if catalogue is not None:
+            with contextlib.suppress(FormatError):
+                return batch, decode(batch.codec, batch.payload, catalogue, keyframe, asked.wants)
+        return batch, None
+
+    def _catalogue(self, schema: bytes) -> Catalogue | None:
+        if schema not in self._known:
+            self._known[schema] = self._catalogues.find(schema)
+        return self._known[schema]
+
+
+def _anchor(batch: Batch) -> int:
+    """Return the sequence of the keyframe that a batch begins with; 0 when it needs none."""
+    with contextlib.suppress(FormatError):
+        back = anchor_of(batch.codec, batch.payload)
+        return 0 if back is None else batch.sequence - back
+    return 0
+
+
+def _keyframe(batch: Batch | None) -> Keyframe | None:
+    """Return what the batch taught; None when it is not kept or no keyframe."""
+    if batch is None or batch.codec != CODEC_CM:
+        return None
+    with contextlib.suppress(CodecError):
+        return Keyframe(batch.payload)
+    return None
+
+
+def _segments(folder: Path) -> list[_Segment]:
+    """Return the segments of an epoch by their first batches, oldest first."""
+    found = []
+    for path in sorted(folder.glob("*.journal")):
+        with contextlib.suppress(FileNotFoundError, FormatError):
+            first = read_first(path)
+            if first is not None:
+                found.append(_Segment(path, Batch.from_bytes(first[2]).cut_at_ms))
+    return found
+
+
+def _overlapping(segments: Sequence[_Segment], asked: Asked) -> list[_Segment]:
+    """Return those whose time overlaps what is asked for, also where the clock was set."""
+    earliest, latest = _bounds([segment.cut_at_ms for segment in segments])
+    return [
+        segment
+        for place, segment in enumerate(segments)
+        # one more than needed: a clock may have been wrong for the first batch alone
+        if (place == 0 or earliest[place - 1] <= asked.last_ms + _LATE_MS)
+        and (place + 1 == len(segments) or latest[place + 1] >= asked.since_ms)
+    ]
+
+
+def _bounds(cuts_ms: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return for each cut the earliest from it on, and the latest up to it.
+
+    A clock that is set makes cuts go to and fro, but never the slots: none is read twice.
+    """
+    earliest = list(itertools.accumulate(reversed(cuts_ms), min))[::-1]
+    return earliest, list(itertools.accumulate(cuts_ms, max))
+
+
+def _share(batch: Batch, asked: Asked) -> float:
+    span_ms = max(1, asked.last_ms - asked.since_ms)
+    return min(1.0, max(0.0, (batch.cut_at_ms - asked.since_ms) / span_ms))

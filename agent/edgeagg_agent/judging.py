@@ -1,0 +1,34 @@
+"""What the core is told of a catalogue: groups, guards, statistics, demands, local time."""
+
+from __future__ import annotations
+
+from edgeagg._core import Aggregator
+from edgeagg.model import Catalogue, Kind, PointInfo
+
+
+def make_aggregator(catalogue: Catalogue) -> Aggregator:
+    """Return an aggregator that knows nothing yet."""
+    local = catalogue.local_time
+    every = [
+        (number, place, point)
+        for number, group in enumerate(catalogue.groups)
+        for place, point in enumerate(group.points)
+    ]
+    return Aggregator(
+        [(group.period_ms, list(map(_kind, group.points))) for group in catalogue.groups],
+        catalogue.window_lengths_ms,
+        offsets=None if local is None else local.offsets,
+        statistics=[(number, place) for number, place, point in every if point.statistics],
+        demands=[
+            (number, place, point.demand.period_ms, point.demand.slip_ms)
+            for number, place, point in every
+            if point.demand is not None
+        ],
+    )
+
+
+def _kind(point: PointInfo) -> bool | tuple[int | None, int, int]:
+    guard = point.guard
+    if guard is None:
+        return point.kind is Kind.TOTALISER
+    return guard.wraps_at, guard.rate_max_per_h, guard.resolution

@@ -1,0 +1,116 @@
+//! The demands of one group: which points have one, and their days, from rows to a table.
+
+use std::sync::Arc;
+
+use super::group::take_rows;
+use super::GroupShape;
+use crate::calendar::Calendar;
+use crate::demand::{DayRow, Demand, DAY_CELLS};
+use crate::error::Error;
+use crate::reading::RowView;
+use crate::table::{Column, Table, TableKind, DEMAND_COLUMNS};
+use crate::totaliser::doubt_ms;
+use crate::varint::Reader;
+use crate::window::{PointKind, PointStep, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS};
+
+/// The demands of a group; most groups have none.
+#[derive(Clone, Debug)]
+pub(super) struct Demands {
+    bridge_ms: i64,
+    /// With the point's index.
+    points: Vec<(usize, Demand)>,
+    /// Closed and not yet cut, with the point's index.
+    closed: Vec<(usize, DayRow)>,
+}
+
+impl Demands {
+    pub(super) fn new(shape: &GroupShape, calendar: &Arc<Calendar>) -> Demands {
+        let hold_ms = shape.period_ms * HOLD_PERIODS;
+        let demand = |(point, demand): &(usize, _)| {
+            let calendar = Arc::clone(calendar);
+            let demand = match shape.kinds.get(*point) {
+                Some(PointKind::Gauge) | None => Demand::of_gauge(*demand, hold_ms, calendar),
+                Some(_) => Demand::of_totaliser(*demand, calendar),
+            };
+            (*point, demand)
+        };
+        Demands {
+            bridge_ms: shape.period_ms * BRIDGE_PERIODS,
+            points: shape.demands.iter().map(demand).collect(),
+            closed: Vec::new(),
+        }
+    }
+
+    /// Take in a row, and what the totalisers counted up to it.
+    pub(super) fn push(&mut self, row: RowView<'_>, steps: &[PointStep]) {
+        for (point, demand) in &mut self.points {
+            demand.push(row.at_ms, row.values.get(*point).copied().flatten());
+        }
+        self.settle(steps);
+    }
+
+    pub(super) fn settle(&mut self, steps: &[PointStep]) {
+        for (point, demand) in &mut self.points {
+            for (_, step) in steps.iter().filter(|step| step.0 == *point) {
+                demand.settle(step);
+            }
+        }
+    }
+
+    /// Close the days that are over: those of a point that is `doubted` wait for the verdict.
+    pub(super) fn close_due(&mut self, now_ms: i64, doubted: &[bool]) {
+        let settled_ms = now_ms.saturating_sub(LATENESS_MS);
+        for (point, demand) in &mut self.points {
+            let longest_ms = match doubted.get(*point) {
+                // a doubt that can still settle the last period began at most a bridge behind it
+                Some(true) => self.bridge_ms + doubt_ms(self.bridge_ms),
+                _ => self.bridge_ms,
+            };
+            let days = demand.close_due(settled_ms, longest_ms);
+            self.closed
+                .extend(days.into_iter().map(|day| (*point, day)));
+        }
+    }
+
+    pub(super) fn pending_cells(&self) -> usize {
+        self.closed.len() * DEMAND_COLUMNS
+    }
+
+    /// Move what fits into a table.
+    pub(super) fn cut(
+        &mut self,
+        index: u32,
+        room: &mut usize,
+        tables: &mut Vec<Table>,
+    ) -> Result<(), Error> {
+        let rows = take_rows(&mut self.closed, DEMAND_COLUMNS, room);
+        if !rows.is_empty() {
+            tables.push(Table::new(TableKind::Demands, index, 0, columns(&rows))?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        for (_, demand) in &self.points {
+            demand.save(out);
+        }
+    }
+
+    pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        for (_, demand) in &mut self.points {
+            demand.load(reader)?;
+        }
+        Ok(())
+    }
+}
+
+/// See [`crate::table::DEMAND_COLUMNS`].
+fn columns(rows: &[(usize, DayRow)]) -> Vec<Column> {
+    let points = rows.iter().map(|(point, _)| Some(*point as i64)).collect();
+    let cell = |at: usize| {
+        rows.iter()
+            .map(move |(_, day)| day.get(at).copied().flatten())
+    };
+    let cells = (0..DAY_CELLS).map(|at| cell(at).collect());
+    std::iter::once(points).chain(cells).collect()
+}
