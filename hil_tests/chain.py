@@ -73,7 +73,7 @@ class Chain:
         self.status_file = directory / "status.json"
         self._wiring = wiring or Wiring()
         self.broker_port = self._wiring.broker_port or free_port()
-        key_file = directory / "platform.key"
+        self.key_file = key_file = directory / "platform.key"
         values = {
             "DIRECTORY": str(directory),
             "BROKER_PORT": str(self.broker_port),
@@ -98,8 +98,8 @@ class Chain:
         self._links = [Path(bus["port"]) for bus in buses if "port" in bus]
         self.broker: Broker | None = None
         self.meters = self._child("meters", ["hil_tests.sim", "run", str(directory / "sim.toml")])
-        broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
-        receive = ["edgeagg", "receive", "--broker", broker_url, "--store", self.store]
+        self.broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
+        receive = ["edgeagg", "receive", "--broker", self.broker_url, "--store", self.store]
         receive += ["--admit", "first-use", "--key-file", str(key_file)]
         self.receiver = self._child("receiver", receive)
         clock_file, segment_bytes = self._wiring.agent_clock, self._wiring.segment_bytes

@@ -20,6 +20,7 @@ from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import Clock
+from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
 from edgeagg_agent.metrics import BusWatch, StateWatch
@@ -41,9 +42,12 @@ _REMEMBER_EVERY_TICKS = 60
 class Agent:
     """A whole agent on one state directory."""
 
-    def __init__(self, site: Site, clock: Clock) -> None:
-        """Open the state directory and take up what a former run left. Blocks."""
-        self._site, self._clock = site, clock
+    def __init__(self, site: Site, clock: Clock, desk: Desk | None = None) -> None:
+        """Open the state directory and take up what a former run left. Blocks.
+
+        `desk` says when another site file shall run, and the agent then ends.
+        """
+        self._site, self._clock, self._desk = site, clock, desk
         self._started_ms = clock.now_ms()
         self._outbox = Outbox(
             site.state_directory,
@@ -66,6 +70,8 @@ class Agent:
         if following is not None:
             self._recorder.follow_key(following, self._started_ms)
             identity.adopt(site.key_file)
+        if desk is not None and self._outbox.signer is not None:
+            desk.serve(self._outbox.signer)
         self._uplinks = [
             Uplink(
                 to,
@@ -74,6 +80,7 @@ class Agent:
                 self._outbox.cursor(to.name),
                 clock,
                 self._leave_epoch,
+                desk,
             )
             for to in site.destinations
         ]
@@ -85,9 +92,11 @@ class Agent:
         self._stopping = asyncio.Event()
         self.next_origin: Origin | None = None
         """Why another agent must go on in a new epoch; None: it need not."""
+        self.is_told_to_stop = False
 
     def stop(self) -> None:
-        """Ask `run` to end in order."""
+        """Ask `run` to end in order, for good."""
+        self.is_told_to_stop = True
         self._stopping.set()
 
     async def run(self) -> None:
@@ -102,7 +111,7 @@ class Agent:
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
                 await self._keep_time(pollers)
-                if self.next_origin is None:
+                if self.next_origin is None and not self._begins_anew:
                     health.notify_systemd("STOPPING=1")
                 for task in polling:
                     task.cancel()
@@ -192,6 +201,15 @@ class Agent:
                 self._remember(pollers)
             if health.is_alive(pollers, now_ms):
                 health.notify_systemd("WATCHDOG=1")
+            if self._desk is not None:
+                self._desk.tick()
+            if self._begins_anew:
+                self._stopping.set()
+
+    @property
+    def _begins_anew(self) -> bool:
+        wanted = self._desk is not None and self._desk.wants_restart
+        return wanted and not self.is_told_to_stop
 
     async def _flush(self) -> None:
         delivered = min(uplink.sender.through for uplink in self._uplinks)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeagg import __version__, keyfile
-from edgeagg.errors import ConfigError, EdgeaggError, LinkError
+from edgeagg.errors import ConfigError, EdgeaggError, LinkError, StoreError
 from edgeagg.model import Quality
 from edgeagg.seal import key_id, key_text
 from edgeagg_agent import app, history_cli, identity, profile
@@ -28,6 +28,7 @@ from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
 from edgeagg_agent.decimals import decimal_text
+from edgeagg_agent.desk import Desk, site_that_runs
 from edgeagg_agent.guards import guard_lines
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.scan import Scan
@@ -110,30 +111,48 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> int:
-    site = load_site(options.site)
-    _check_ports(site)
+    while _run_site(options.site):
+        pass
+    return 0
+
+
+def _run_site(file: Path) -> bool:
+    """Run the agent until it ends; return whether it shall begin anew with another site file."""
     clock = SystemClock()
-    agent = app.Agent(site, clock)
-    meters = len(site.meters)
-    logging.getLogger(__name__).info(
-        "%s: %d meters on %d buses, state in %s",
-        site.gateway,
-        meters,
-        len(site.buses),
-        site.state_directory,
-    )
+    desk = Desk(file, clock, _check_ports)
     try:
+        try:
+            _check_ports(desk.site)
+            agent = app.Agent(desk.site, clock, desk)
+        except (ConfigError, StoreError) as error:
+            if not desk.is_on_trial:
+                raise
+            desk.roll_back(str(error))
+            return True
+        _say_begin(desk.site)
         with asyncio.Runner(loop_factory=line_loop) as runner:
             runner.run(agent.run())
             while agent.next_origin is not None:
-                agent = app.Agent(site, clock)
+                agent = app.Agent(desk.site, clock, desk)
                 runner.run(agent.run())
     except ExceptionGroup as errors:
         known, unknown = errors.split((EdgeaggError, OSError))
         if known is None or unknown is not None:
             raise  # a mistake of ours: with its whole trace
         raise _first(known) from None
-    return 0
+    finally:
+        desk.close()
+    return desk.wants_restart and not agent.is_told_to_stop
+
+
+def _say_begin(site: Site) -> None:
+    logging.getLogger(__name__).info(
+        "%s: %d meters on %d buses, state in %s",
+        site.gateway,
+        len(site.meters),
+        len(site.buses),
+        site.state_directory,
+    )
 
 
 def _first(errors: ExceptionGroup[Exception]) -> Exception:
@@ -144,6 +163,10 @@ def _first(errors: ExceptionGroup[Exception]) -> Exception:
 
 def _check(options: argparse.Namespace) -> int:
     site = load_site(options.site)
+    pushed = site_that_runs(options.site)[1]
+    if pushed:
+        text = f"the platform pushed another site file (command {pushed}), which runs instead"
+        print(f"edgeagg-agent: {text} until {options.site} is changed", file=sys.stderr)
     _check_ports(site)
     if options.json:
         print(json.dumps([_checked(bus) for bus in site.buses], indent=1))
@@ -169,7 +192,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    site = read_site(options.site)
+    site, _ = site_that_runs(options.site, read_site)
     loads = [bus.load() for bus in site.buses]
     if options.json:
         print(json.dumps(budget_json(loads, BAUDS), indent=1))
@@ -187,7 +210,7 @@ def _guard_lines(meter: Meter) -> list[str]:
 
 
 def _read(options: argparse.Namespace) -> int:
-    site = load_site(options.site)
+    site, _ = site_that_runs(options.site)
     names = [meter.name for meter in site.meters]
     if options.meter is not None and options.meter not in names:
         raise ConfigError(
@@ -206,7 +229,7 @@ def _read(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    site = load_site(options.site)
+    site, _ = site_that_runs(options.site)
     if site.status_file is None:
         raise ConfigError(
             options.site, "status.file", "missing", "a file in a tmpfs, /run/edgeagg/status.json"
@@ -224,7 +247,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    site = load_site(options.site)
+    site, _ = site_that_runs(options.site)
     signer = keyfile.load_or_make(site.key_file)
     following = (
         identity.renew(site.key_file) if options.renew else identity.following(site.key_file)

@@ -15,8 +15,9 @@ from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from edgeagg import tls
 from edgeagg.batch import check_gateway
-from edgeagg.errors import ConfigError, FormatError
+from edgeagg.errors import ConfigError, FormatError, LinkError
 from edgeagg.localtime import offsets
 from edgeagg.model import LocalTime
 from edgeagg.seal import MESSAGE_BYTES_MAX, parse_key
@@ -46,12 +47,12 @@ _LINKS = ("port", "tcp", "rtu_tcp")
 _PORTS = {"tcp": 502, "rtu_tcp": 4001}  # Modbus TCP's; of serial servers the commonest
 
 
-def load_site(file: Path) -> Site:
-    """Read and check a site file.
+def load_site(file: Path, text: str | None = None) -> Site:
+    """Read and check a site file, or a `text` that is to stand in its place.
 
     Raises ConfigError naming the file, the key, what was found and what is allowed.
     """
-    site = read_site(file)
+    site = read_site(file, text)
     check_loads(site)
     return site
 
@@ -62,17 +63,19 @@ def check_loads(site: Site) -> None:
         check_load(site.file, bus.load(), BAUDS)
 
 
-def read_site(file: Path) -> Site:
-    """Read a site file and check all but whether its buses have time for it.
+def read_site(file: Path, text: str | None = None) -> Site:
+    """Read a site file, or a `text` in its place; check all but the time on its buses.
 
     Raises ConfigError as `load_site` does. For whoever shows the time before judging it.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+        if text is None:
+            text = file.read_text(encoding="utf-8")
+        content = tomllib.loads(text, parse_float=Decimal)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
-    site = top.table("site", "gateway name profiles key_file time_zone")
+    site = top.table("site", _SITE_KEYS)
     state = top.table("state", "directory bytes_max")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
@@ -99,6 +102,8 @@ def read_site(file: Path) -> Site:
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
         key_file=Path(site.text("key_file", (), str(Path(state.text("directory")) / "device.key"))),
+        takes_commands=_takes_commands(site, destinations),
+        trial_ms=read_duration(site, "remote_trial", "10min"),
         status_file=Path(status.text("file")) if status.has("file") else None,
         metrics_address=_address(status, "metrics", 9469) if status.has("metrics") else None,
         window_lengths_ms=_lengths(top.table("windows", "lengths", {})),
@@ -111,7 +116,10 @@ def read_site(file: Path) -> Site:
     return found
 
 
-_DESTINATION_KEYS = "name broker username password_file ca_file platform_keys"
+_SITE_KEYS = "gateway name profiles key_file time_zone remote_configuration remote_trial"
+_DESTINATION_KEYS = (
+    "name broker username password_file ca_file cert_file cert_key_file platform_keys"
+)
 
 
 def _gateway(table: Table) -> str:
@@ -119,6 +127,14 @@ def _gateway(table: Table) -> str:
         return check_gateway(table.text("gateway"))
     except FormatError as error:
         raise table.error("gateway", str(error), "for example qp-0001") from None
+
+
+def _takes_commands(table: Table, destinations: Sequence[Destination]) -> bool:
+    wanted = table.boolean("remote_configuration", default=False)
+    if wanted and not any(to.platform_keys for to in destinations):
+        rule = "platform_keys of the destination that may push, so that it can be told from others"
+        raise table.error("remote_configuration", "nobody's key is known", rule)
+    return wanted
 
 
 def _local_time(table: Table) -> LocalTime:
@@ -199,20 +215,42 @@ def _destination(table: Table) -> Destination:
         raise table.error("broker", repr(text), rule) from None
     if broker.scheme not in {"mqtt", "mqtts"} or not broker.hostname or "@" in broker.netloc:
         raise table.error("broker", repr(text), rule)
-    tls = broker.scheme == "mqtts"
-    for key in ("password_file", "ca_file"):
+    is_tls = broker.scheme == "mqtts"
+    for key in ("password_file", "ca_file", "cert_file", "cert_key_file"):
         if table.has(key) and not os.access(table.text(key), os.R_OK):
             raise table.error(key, f"cannot read {table.text(key)}", "a file the agent may read")
-    return Destination(
+    destination = Destination(
         name=read_name(table),
         host=broker.hostname,
-        port=port or (8883 if tls else 1883),
-        tls=tls,
+        port=port or (8883 if is_tls else 1883),
+        tls=is_tls,
         username=table.text("username") if table.has("username") else "",
         password_file=table.text("password_file") if table.has("password_file") else "",
         ca_file=table.text("ca_file") if table.has("ca_file") else "",
         platform_keys=_platform_keys(table),
+        cert_file=table.text("cert_file") if table.has("cert_file") else "",
+        cert_key_file=table.text("cert_key_file") if table.has("cert_key_file") else "",
     )
+    _check_tls(table, destination)
+    return destination
+
+
+def _check_tls(table: Table, to: Destination) -> None:
+    """Refuse files of TLS that can never work, or that give a secret away."""
+    for key in ("ca_file", "cert_file", "cert_key_file"):
+        if table.has(key) and not to.tls:
+            raise table.error(key, "a key of mqtts://", 'broker = "mqtts://HOST:PORT"')
+    if table.has("cert_file") != table.has("cert_key_file"):
+        raise table.error("cert_file", "one of two", "cert_file and cert_key_file, or neither")
+    trouble = tls.key_trouble(to.cert_key_file) if to.cert_key_file else ""
+    if trouble:
+        raise table.error("cert_key_file", trouble, "a file of root and the agent: chmod 640")
+    if to.tls:
+        try:
+            tls.context(to.tls_files)
+        except LinkError as error:
+            key = "cert_file" if to.cert_file and to.cert_file in str(error) else "ca_file"
+            raise table.error(key, str(error), "PEM files") from None
 
 
 def _platform_keys(table: Table) -> tuple[bytes, ...]:

@@ -19,6 +19,7 @@ from edgeagg.model import (
     PointInfo,
     PointSum,
 )
+from edgeagg.tls import TlsFiles
 from edgeagg_agent import metrics
 from edgeagg_agent.asking import Address, Asker, byte_chars, item_reads, spans
 from edgeagg_agent.budget import BusLoad, GroupLoad, MeterLoad
@@ -176,6 +177,15 @@ class Destination:
     ca_file: str
     platform_keys: tuple[bytes, ...] = ()
     """Whose receipts are believed; where there is none, anybody's."""
+    cert_file: str = ""
+    cert_key_file: str = ""
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """The files of its TLS."""
+        return TlsFiles(
+            ca_file=self.ca_file, cert_file=self.cert_file, cert_key_file=self.cert_key_file
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +199,10 @@ class Site:
     state_bytes_max: int
     key_file: Path
     """The gateway's secret key, made at the first start."""
+    takes_commands: bool
+    """Whether the platform may push another site file."""
+    trial_ms: int
+    """How long a pushed file may run without a receipt."""
     status_file: Path | None
     metrics_address: tuple[str, int] | None
     window_lengths_ms: tuple[int, ...]

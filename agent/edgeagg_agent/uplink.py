@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 from collections.abc import Callable
-from pathlib import Path
 
 import aiomqtt
 
-from edgeagg import topics
+from edgeagg import tls, topics
 from edgeagg.batch import CHECK_BYTES, CREDIT_MAX, Hello, Origin, Receipt
-from edgeagg.errors import FormatError
+from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.clock import Clock
+from edgeagg_agent.desk import Desk
 from edgeagg_agent.outbox import Cursor, Outbox
 from edgeagg_agent.pace import Uniform
 from edgeagg_agent.sender import Sender
@@ -71,8 +70,13 @@ class Uplink:
         cursor: Cursor,
         clock: Clock,
         on_foreign: Callable[[Origin], None],
+        desk: Desk | None = None,
     ) -> None:
-        """Deliver what `outbox` holds; `on_foreign` is told once of a history that is not ours."""
+        """Deliver what `outbox` holds; `on_foreign` is told once of a history that is not ours.
+
+        A `desk` takes this destination's commands, if it may.
+        """
+        self._desk = desk if desk is not None and desk.listens_to(destination) else None
         self.is_connected = False
         self.dropped_count = 0
         announced = outbox.announcements_behind(cursor.through)
@@ -116,9 +120,11 @@ class Uplink:
                     self.is_connected = True
                     _log.info("%s: connected to %s", self.name, self._where)
                     await self._deliver(client)
-            except* aiomqtt.MqttError as errors:
+            except* (aiomqtt.MqttError, LinkError) as errors:
                 state = "connection lost" if self.is_connected else "no connection"
-                _log.warning("%s: %s to %s: %s", self.name, state, self._where, _first(errors))
+                to, now_ms = self._destination, self._clock.now_ms()
+                why = tls.explain(_first(errors), to.host, now_ms, is_tls=to.tls)
+                _log.warning("%s: %s to %s: %s", self.name, state, self._where, why)
             finally:
                 self.is_connected = False
             await asyncio.sleep(self._backoff.pause_s())
@@ -129,14 +135,13 @@ class Uplink:
 
     def _client(self) -> aiomqtt.Client:
         to = self._destination
-        password = Path(to.password_file).read_text("utf-8").strip() if to.password_file else None
         return aiomqtt.Client(
             to.host,
             to.port,
             identifier=f"edgeagg-{self._gateway}-{to.name}",
             username=to.username or None,
-            password=password,
-            tls_context=ssl.create_default_context(cafile=to.ca_file or None) if to.tls else None,
+            password=tls.password(to.password_file),
+            tls_context=tls.context(to.tls_files) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
             keepalive=_KEEPALIVE_S,
             timeout=_PATIENCE_S,
@@ -156,6 +161,9 @@ class Uplink:
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
         await client.subscribe(topics.receipt(self._gateway), qos=1)
+        if self._desk is not None:
+            await client.subscribe(topics.command(self._gateway), qos=1)
+            await self._tell(client, self._desk.last_answer(self.name))
 
     async def _publish(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
         """Publish what is due; the broker's word for each may take long and is not waited for."""
@@ -192,12 +200,24 @@ class Uplink:
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
+            if self._desk is not None and message.topic.value == topics.command(self._gateway):
+                answer = await self._desk.take(bytes(message.payload), self._destination)
+                await self._tell(client, answer)
+                continue
             try:
                 receipt = self._receipt(bytes(message.payload))
             except FormatError as error:
                 _log.warning("%s: not a receipt: %s", self.name, error)
                 continue
             await self._take(receipt)
+            heard_of = (receipt.gateway, receipt.epoch)
+            if self._desk is not None and heard_of == (self._gateway, self._outbox.epoch):
+                await self._tell(client, self._desk.heard(self.name))
+
+    async def _tell(self, client: aiomqtt.Client, answer: bytes | None) -> None:
+        """Publish what became of a command."""
+        if answer is not None:
+            await client.publish(topics.answer(self._gateway), answer, qos=1)
 
     def _receipt(self, data: bytes) -> Receipt:
         keys = self._destination.platform_keys

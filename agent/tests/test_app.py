@@ -254,3 +254,40 @@ async def test_an_agent_whose_numbers_others_used_leaves_all_it_has_to_a_new_epo
 
 def epochs_of(folder):
     return [int(path.name.removeprefix("batches-")) for path in folder.glob("batches-*")]
+
+
+class RestlessDesk:
+    """Wants another site file to run from its third tick on."""
+
+    def __init__(self):
+        self.ticks = 0
+
+    @property
+    def wants_restart(self):
+        return self.ticks >= 3
+
+    def tick(self):
+        self.ticks += 1
+
+    def serve(self, signer):
+        assert signer is not None
+
+    def listens_to(self, _destination):
+        return False
+
+
+async def test_an_agent_that_begins_anew_ends_in_order_and_tells_systemd_of_no_stop(
+    site, monkeypatch
+):
+    notices = []
+    monkeypatch.setattr(app.health, "notify_systemd", notices.append)
+    agent = app.Agent(site.site, SystemClock(), RestlessDesk())
+    async with asyncio.timeout(20):
+        await agent.run()
+    assert not agent.is_told_to_stop
+    # systemd kills what has said STOPPING and does not end
+    assert "READY=1" in notices
+    assert "STOPPING=1" not in notices
+    outbox = Outbox(site.folder, now_ms=START_MS, bytes_max=BYTES_MAX)
+    outbox.close()
+    assert all(bus.is_closed for bus in site.buses)

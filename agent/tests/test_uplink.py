@@ -6,9 +6,11 @@ import random
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, FakeClock
+from agent.tests.pushing import ONE, Gateway, parsed
 from agent.tests.test_sender import Platform
 from edgeagg import topics
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt, check_of
+from edgeagg.command import CommandKind, Outcome
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
@@ -239,3 +241,51 @@ async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
         done.set()
 
     await deliver(uplink, FakeClient(stop_with_news), done)
+
+
+class CommandedClient(FakeClient):
+    """A connection over which a command comes once the gateway has said hello."""
+
+    def __init__(self, command, on_answer):
+        super().__init__(lambda: None)
+        self._command, self._on_answer = command, on_answer
+
+    async def publish(self, topic, data, qos):
+        if topic == topics.answer(GATEWAY):
+            self.published.append((topic, data))
+            self._on_answer()
+            return
+        await super().publish(topic, data, qos)
+
+    async def _listen(self):
+        command = type("Topic", (), {"value": topics.command(GATEWAY)})
+        yield type("Message", (), {"payload": self._command, "topic": command})
+        receipts = type("Topic", (), {"value": topics.receipt(GATEWAY)})
+        async for message in super()._listen():
+            message.topic = receipts
+            yield message
+
+
+async def test_a_command_is_answered_over_the_connection_it_came_by(outbox, tmp_path):
+    gateway = Gateway(tmp_path)
+    (to, _), desk = gateway.desk.site.destinations, gateway.desk
+    uplink = Uplink(to, GATEWAY, outbox, outbox.cursor("platform"), FakeClock(), pytest.fail, desk)
+    command = gateway.command(gateway.pushed(), kind=CommandKind.CHECK)
+    done = asyncio.Event()
+    client = CommandedClient(command.to_bytes(ONE), done.set)
+    await deliver(uplink, client, done)
+    assert client.subscribed == [(topics.receipt(GATEWAY), 1), (topics.command(GATEWAY), 1)]
+    (answer,) = [data for topic, data in client.published if topic == topics.answer(GATEWAY)]
+    assert parsed(answer).outcome is Outcome.CHECKED
+    desk.close()
+
+
+async def test_commands_are_not_even_subscribed_to_without_pinned_keys(outbox, tmp_path):
+    gateway = Gateway(tmp_path)
+    (_, to), desk = gateway.desk.site.destinations, gateway.desk
+    uplink = Uplink(to, GATEWAY, outbox, outbox.cursor("second"), FakeClock(), pytest.fail, desk)
+    done = asyncio.Event()
+    client = FakeClient(done.set)
+    await deliver(uplink, client, done)
+    assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
+    desk.close()

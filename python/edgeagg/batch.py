@@ -61,7 +61,7 @@ class Batch:
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
         for name in ("epoch", "sequence", "cut_at_ms", "codec"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         if self.codec > _CODEC_MAX:
             raise FormatError(f"codec {self.codec}: codecs are numbered up to {_CODEC_MAX}")
         if self.sequence == 0:
@@ -118,7 +118,7 @@ class Receipt:
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
         for name in ("epoch", "through", "server_ms", "credit"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         if not isinstance(self.check, bytes) or len(self.check) != CHECK_BYTES:
             raise FormatError(f"a check that is not {CHECK_BYTES} bytes")
 
@@ -171,7 +171,7 @@ class Hello:
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
         for name in ("epoch", "head", "at_ms", "former"):
-            _check_number(name, getattr(self, name))
+            check_number(name, getattr(self, name))
         if not isinstance(self.public, bytes) or len(self.public) not in {0, PUBLIC_BYTES}:
             raise FormatError(f"a public key has {PUBLIC_BYTES} bytes")
 
@@ -231,7 +231,8 @@ def check_gateway(name: object) -> str:
     return name
 
 
-def _check_number(name: str, value: object) -> None:
+def check_number(name: str, value: object) -> None:
+    """Raise FormatError for what is no whole number that every database can hold."""
     if type(value) is not int or not 0 <= value <= _NUMBER_MAX:
         raise FormatError(f"{name} is {value!r}, not a whole number from 0 to 2^63-1")
 
@@ -244,8 +245,8 @@ def _ranges(value: object) -> tuple[Range, ...]:
         if not isinstance(item, list) or len(item) != 2:
             raise FormatError(f"{item!r} is not a range")
         first, last = item
-        _check_number("a range's first sequence", first)
-        _check_number("a range's last sequence", last)
+        check_number("a range's first sequence", first)
+        check_number("a range's last sequence", last)
         if first > last:
             raise FormatError(f"a range from {first} to {last}")
         ranges.append((first, last))

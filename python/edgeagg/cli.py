@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgeagg import (
     __version__,
+    cli_configure,
     cli_delivery,
     cli_judged,
     cli_receive,
@@ -46,6 +47,7 @@ _EXAMPLES = """examples:
   edgeagg receive --broker mqtt://127.0.0.1:1883 --store sqlite:////var/lib/edgeagg/platform.db
   edgeagg receive --broker mqtts://mq.example:8883 --store postgresql://edgeagg@db/energy
   edgeagg gateways --store sqlite:///platform.db         whose batches are let in
+  edgeagg configure qp-0001 site.toml --broker … --store … --key-file platform.key
   edgeagg audit --store sqlite:///platform.db            is anything missing, does the tree balance?
   edgeagg audit --store sqlite:///platform.db --gateway qp-0001 --json
   edgeagg balance --store sqlite:///platform.db          where does energy go that nobody meters?
@@ -107,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeagg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     cli_receive.add_commands(commands)
+    cli_configure.add_command(commands)
     look = commands.add_parser("audit", help="show what is there and what is missing")
     look.set_defaults(command=_audit)
     weigh = commands.add_parser(

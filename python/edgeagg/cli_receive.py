@@ -10,9 +10,8 @@ import logging
 import signal
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from edgeagg import keyfile
+from edgeagg import cli_broker, keyfile
 from edgeagg.batch import check_gateway
 from edgeagg.errors import ConfigError, FormatError, StoreError
 from edgeagg.receiver.inbox import Inbox
@@ -51,10 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=_RECEIVE_EXAMPLES,
         formatter_class=raw,
     )
-    receive.add_argument("--broker", required=True, help="mqtt://HOST:PORT or mqtts://HOST:PORT")
-    receive.add_argument("--username", default="", help="for the broker")
-    receive.add_argument("--password-file", default="", help="file with the broker's password")
-    receive.add_argument("--ca-file", default="", help="certificate authority of the broker (PEM)")
+    cli_broker.add_options(receive)
     receive.add_argument("--store", required=True, help=_STORE_HELP)
     receive.add_argument(
         "--admit",
@@ -93,26 +89,15 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 async def _receive(options: argparse.Namespace) -> int:
     # the client is needed here only; the other commands run without it
-    from edgeagg.receiver.mqtt import Broker, receive  # noqa: PLC0415
+    from edgeagg.receiver.mqtt import receive  # noqa: PLC0415
 
-    url = urlsplit(options.broker)
-    if url.scheme not in {"mqtt", "mqtts"} or not url.hostname:
-        raise ConfigError("--broker", "url", repr(options.broker), "mqtt://HOST:PORT or mqtts://…")
-    tls = url.scheme == "mqtts"
-    broker = Broker(
-        url.hostname,
-        url.port or (8883 if tls else 1883),
-        tls=tls,
-        username=options.username,
-        password_file=options.password_file,
-        ca_file=options.ca_file,
-    )
+    broker = cli_broker.broker(options)
     store = await open_store(options.store)
     try:
         signer = _signer(options)
         if options.admit is not Admission.ENROLLED:
             _log.warning("--admit %s: gateways nobody has entered are let in", options.admit)
-        inbox = Inbox(store, options.admit)
+        inbox = Inbox(store, options.admit, minds_the_clock=True)
         task = asyncio.create_task(receive(inbox, broker, signer), name="receive")
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -49,6 +49,7 @@ class Domain(enum.Enum):
     HELLO = b"edgeagg hello\n"
     RECEIPT = b"edgeagg receipt\n"
     COMMAND = b"edgeagg command\n"
+    ANSWER = b"edgeagg answer\n"
     NEW_KEY = b"edgeagg new key\n"
 
 
@@ -93,16 +94,33 @@ def parse_key(text: str) -> bytes:
 def sealed(fields: Sequence[Any], domain: Domain, signer: Signer | None) -> bytes:
     """Pack version, suite and fields, and seal them: signed, or with a CRC-32."""
     suite = Suite.CRC32 if signer is None else Suite.ED25519
-    packer = msgpack.Packer()
-    body = packer.pack_array_header(len(fields) + 3) + b"".join(
-        packer.pack(item) for item in (_VERSION, int(suite), *fields)
-    )
-    seal = (
+    body = _body(fields, suite)
+    return _joined(
+        body,
         zlib.crc32(body).to_bytes(_SEAL_BYTES[suite], "little")
         if signer is None
-        else key_id(signer.public) + signer.sign(domain, body)
+        else key_id(signer.public) + signer.sign(domain, body),
     )
-    message: bytes = body + packer.pack(seal)
+
+
+def with_seal(fields: Sequence[Any], seal: bytes) -> bytes:
+    """Pack a signed message whose seal was made elsewhere; whether it fits is not looked at."""
+    return _joined(_body(fields, Suite.ED25519), seal)
+
+
+def seal_of(data: bytes) -> bytes:
+    """Return the seal of a message; raise FormatError where there is none."""
+    return _parts(data)[2]
+
+
+def _body(fields: Sequence[Any], suite: Suite) -> bytes:
+    packer = msgpack.Packer()
+    head: bytes = packer.pack_array_header(len(fields) + 3)
+    return head + b"".join(packer.pack(item) for item in (_VERSION, int(suite), *fields))
+
+
+def _joined(body: bytes, seal: bytes) -> bytes:
+    message: bytes = body + msgpack.packb(seal)
     if len(message) > MESSAGE_BYTES_MAX:
         raise FormatError(f"a message of {len(message)} bytes; at most {MESSAGE_BYTES_MAX}")
     return message

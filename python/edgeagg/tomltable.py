@@ -78,6 +78,13 @@ class Table:
             raise self.error(name, repr(value), rule)
         return value
 
+    def boolean(self, name: str, *, default: bool | None = None) -> bool:
+        """Read true or false."""
+        value = self._value(name, default, "true or false")
+        if not isinstance(value, bool):
+            raise self.error(name, repr(value), "true or false")
+        return value
+
     def number(self, name: str, default: Fraction | None = None) -> Fraction:
         """Read a number exactly as it is written."""
         value = self._value(name, default, "a number")

@@ -26,6 +26,16 @@ def receipt(gateway: str) -> str:
     return f"{_ROOT}/{gateway}/receipt"
 
 
+def command(gateway: str) -> str:
+    """Where the platform publishes what a gateway shall do."""
+    return f"{_ROOT}/{gateway}/command"
+
+
+def answer(gateway: str) -> str:
+    """Where a gateway publishes what became of a command."""
+    return f"{_ROOT}/{gateway}/answer"
+
+
 def parse(topic: str) -> tuple[str, str]:
     """Return (gateway, leaf) of one of the topics above; raise FormatError otherwise."""
     parts = topic.split("/")

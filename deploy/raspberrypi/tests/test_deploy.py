@@ -185,10 +185,13 @@ def test_the_example_site_file_is_whole() -> None:
 def test_the_commented_examples_of_the_site_file_can_be_used_as_they_are(tmp_path: Path) -> None:
     uncommented = re.sub(r"(?m)^# ?((\[\[bus|\w+ = ).*)$", r"\1", SITE.read_text())
     site = tomllib.loads(uncommented)
-    (tmp_path / "site.toml").write_text(re.sub(r"(?m)^(password|ca)_file = .*$", "", uncommented))
+    without_files = re.sub(r"(?m)^(password|ca|cert|cert_key)_file = .*$", "", uncommented)
+    (tmp_path / "site.toml").write_text(without_files)
     assert load_site(tmp_path / "site.toml").buses[2].host == "192.168.1.20"
     assert [bus.get("tcp") for bus in site["bus"]] == [None, None, "192.168.1.20:502"]
-    assert {"username", "password_file", "ca_file"} <= set(site["destination"][0])
+    keys = {"username", "password_file", "ca_file", "cert_file", "cert_key_file", "platform_keys"}
+    assert keys <= set(site["destination"][0])
+    assert {"key_file", "remote_configuration", "remote_trial"} <= set(site["site"])
 
 
 def test_every_key_of_the_site_file_is_explained_where_it_first_stands() -> None:

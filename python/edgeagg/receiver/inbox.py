@@ -15,6 +15,7 @@ from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.ahead import marked
 from edgeagg.receiver.credit import Credit
 from edgeagg.receiver.keys import (
     DOMAINS,
@@ -69,6 +70,8 @@ class Inbox:
 
     store: Store
     admission: Admission = Admission.ENROLLED
+    minds_the_clock: bool = False
+    """Whether readings from the future are marked: only where `now_ms` is the host's time."""
     counters: Counters = field(default_factory=Counters)
     credit: Credit = field(default_factory=Credit)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
@@ -222,6 +225,7 @@ class Inbox:
             if back is not None:
                 return await self._open_anchored(batch, data, back, catalogue, now_ms)
             rows = content.decode(batch.codec, batch.payload, catalogue)
+            rows = self._dated(rows, now_ms)
         elif batch.kind is BatchKind.STATEMENT:
             catalogue = await self._catalogue(batch.schema)
             if catalogue is None:
@@ -229,6 +233,9 @@ class Inbox:
             rows = content.decode_statement(batch.payload, catalogue)
         following = change(batch, key)
         return Delivery(batch, data, digest, now_ms, catalogue, rows, following)
+
+    def _dated(self, rows: content.Content, now_ms: int) -> content.Content:
+        return marked(rows, now_ms) if self.minds_the_clock else rows
 
     async def _open_anchored(
         self, batch: Batch, data: bytes, back: int, catalogue: Catalogue, now_ms: int
@@ -239,6 +246,7 @@ class Inbox:
         keyframe = await self._keyframe((batch.gateway, batch.epoch, wanted))
         if keyframe is not None:
             rows = content.decode(batch.codec, batch.payload, catalogue, keyframe)
+            rows = self._dated(rows, now_ms)
             return Delivery(batch, data, digest, now_ms, catalogue, rows)
         progress = await self.store.progress(batch.gateway, batch.epoch)
         if progress.has(batch.sequence):

@@ -10,20 +10,19 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import aiomqtt
 
-from edgeagg import topics
+from edgeagg import tls, topics
 from edgeagg.batch import Receipt
-from edgeagg.errors import StoreError
+from edgeagg.errors import LinkError, StoreError
 from edgeagg.receiver.credit import QUEUE_MAX
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.seal import Signer
+from edgeagg.tls import TlsFiles
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Broker:
     tls: bool = False
     username: str = ""
     password_file: str = ""
-    ca_file: str = ""
+    tls_files: TlsFiles = field(default_factory=TlsFiles)
 
 
 async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
@@ -51,30 +50,27 @@ async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
     pause_s = 1.0
     while True:
         try:
-            async with _client(broker) as client:
-                await client.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
+            async with client(broker) as connection:
+                await connection.subscribe([(topics.BATCHES, 1), (topics.HELLOS, 1)])
                 _log.info("connected to %s:%d", broker.host, broker.port)
                 pause_s = 1.0
-                await _serve(inbox, client, signer)
-        except* aiomqtt.MqttError as errors:
-            _log.warning(
-                "no connection to %s:%d: %s", broker.host, broker.port, errors.exceptions[0]
-            )
+                await _serve(inbox, connection, signer)
+        except* (aiomqtt.MqttError, LinkError) as errors:
+            now_ms = time.time_ns() // 1_000_000
+            why = tls.explain(errors.exceptions[0], broker.host, now_ms, is_tls=broker.tls)
+            _log.warning("no connection to %s:%d: %s", broker.host, broker.port, why)
         await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, no secret
         pause_s = min(2 * pause_s, _RECONNECT_MAX_S)
 
 
-def _client(broker: Broker) -> aiomqtt.Client:
-    password = None
-    if broker.password_file:
-        password = Path(broker.password_file).read_text("utf-8").strip()
-    context = ssl.create_default_context(cafile=broker.ca_file or None) if broker.tls else None
+def client(broker: Broker) -> aiomqtt.Client:
+    """Return a client that is not connected yet; raise LinkError for a file that is unreadable."""
     return aiomqtt.Client(
         broker.host,
         broker.port,
         username=broker.username or None,
-        password=password,
-        tls_context=context,
+        password=tls.password(broker.password_file),
+        tls_context=tls.context(broker.tls_files) if broker.tls else None,
         protocol=aiomqtt.ProtocolVersion.V311,
         keepalive=_KEEPALIVE_S,
         timeout=_KEEPALIVE_S,
