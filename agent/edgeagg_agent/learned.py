@@ -165,7 +165,8 @@ class Learned:
             return self
         proven = tuple(span for span in self.known.proven if not _touch(block, span))
         learned = replace(self, known=replace(self.known, proven=proven))
-        inside = [value for value in values if block.covers(value)]
+        # several points may be made of one place
+        inside = sorted({value for value in values if block.covers(value)})
         if len(inside) <= 1:
             return learned
         holes = unused(block, inside)
