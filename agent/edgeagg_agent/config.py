@@ -72,7 +72,7 @@ def read_site(file: Path) -> Site:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
-    site = top.table("site", "gateway name profiles key_file time_zone")
+    site = top.table("site", "gateway name profiles key_file time_zone clock")
     state = top.table("state", "directory bytes_max")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
@@ -106,6 +106,7 @@ def read_site(file: Path) -> Site:
         destinations=destinations,
         buses=buses,
         local_time=_local_time(site),
+        believes_host_clock=site.text("clock", ("kernel", "host"), "kernel") == "host",
     )
     _check_catalogue(file, found)
     return found

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeagg_agent.clock import ClockState, Trust
+from edgeagg_agent.clock_trust import words
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
@@ -27,8 +29,9 @@ def status(
     uplinks: Sequence[Uplink],
     *,
     planned_shares: Mapping[str, float],
-    started_ms: int,
+    uptime_ms: int,
     now_ms: int,
+    clock: ClockState,
 ) -> dict[str, Any]:
     """Return the whole state as plain JSON values.
 
@@ -40,10 +43,10 @@ def status(
         "gateway": site.gateway,
         "pid": os.getpid(),
         "at_ms": now_ms,
-        "uptime_s": (now_ms - started_ms) // 1000,
+        "uptime_s": uptime_ms // 1000,
         "epoch": outbox.epoch,
         "buses": [
-            _bus(config, poller, planned_shares[config.name], now_ms - started_ms)
+            _bus(config, poller, planned_shares[config.name], uptime_ms)
             for config, poller in zip(site.buses, pollers, strict=True)
         ],
         "slots": {
@@ -53,6 +56,14 @@ def status(
             "missed": counters.missed,
         },
         "windows": counters.windows,
+        "clock": {
+            "trust": clock.trust.name.lower(),
+            "is_trusted": clock.trust >= Trust.PLATFORM,
+            "unconfirmed_s": clock.unconfirmed_s,
+            "steps": clock.steps,
+            "last_step_ms": clock.last_step_ms,
+            "text": words(clock),
+        },
         "batches": {
             "cut": counters.batches,
             "bytes": counters.batch_bytes,

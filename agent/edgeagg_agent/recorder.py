@@ -163,6 +163,12 @@ class Recorder:
         """Record that another meter hangs in the group's place: its registers go on from theirs."""
         self._rows.stage(ROW, self._aggregator.replace_meter(group))
 
+    def restart(self, group: int, last_due_ms: int) -> None:
+        """Let the group's slots go on behind this one, for the clock was set back or far ahead."""
+        if (run := self._owed.take(group)) is not None:
+            self._push_gap(group, *run, Quality.NOT_KEPT)
+        self._rows.stage(ROW, self._aggregator.restart_group(group, last_due_ms))
+
     async def commit(self) -> None:
         """Return when everything recorded before this call is on the disk, or the disk refused.
 

@@ -48,7 +48,7 @@ class Sender:
         self._answered_ms = 0
 
     def due(self, head: int, now_ms: int) -> list[int]:
-        """Return the sequences to publish now, and count them as published."""
+        """Return the sequences to publish now, by a clock that only runs forward."""
         if any(now_ms - sent_ms >= self._timeout_ms for sent_ms in self._sent_ms.values()):
             self.resent_count += len(self._sent_ms)
             self._sent_ms.clear()
@@ -166,7 +166,8 @@ class Uplink:
     async def _publish(self, client: aiomqtt.Client) -> None:
         resent_count = -1
         while True:
-            due = self.sender.due(self._outbox.head, self._clock.now_ms())
+            now_ms = int(1000 * self._clock.monotonic_s())
+            due = self.sender.due(self._outbox.head, now_ms)
             if resent_count != self.sender.resent_count:
                 # on connecting, and when a receiver may have started behind the last hello
                 await client.publish(topics.hello(self._gateway), self._hello(), qos=1)
@@ -208,6 +209,7 @@ class Uplink:
     def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
+        self._clock.take_platform(receipt.server_ms)
         if receipt.through > self._outbox.head:
             _log.error(
                 "%s has sequence %d of epoch %d, the outbox ends at %d: the state directory was "

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent.bus import Answer, BusStats
+from edgeagg_agent.clock import FORWARD_MAX_MS, ClockState, Trust
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -100,12 +101,20 @@ class FakeClock:
 
     def __init__(self, now_ms=START_MS, *, lasts_ms=None):
         self.slept_ms = []
+        self.stepped_ms = 0
+        self.is_trusted = self.knows_past = True
+        self.state = ClockState(trust=Trust.NTP, unconfirmed_s=0, steps=0, last_step_ms=0)
+        self.offset_ns = 0
+        self.platform_ms = []
         self._now_ms = now_ms
         self._elapsed_ms = 0
         self._lasts_ms = lasts_ms
 
     def now_ms(self):
         return self._now_ms
+
+    def take_platform(self, server_ms):
+        self.platform_ms.append(server_ms)
 
     def monotonic_s(self):
         return self._elapsed_ms / 1000
@@ -123,6 +132,8 @@ class FakeClock:
     def step_ms(self, step_ms):
         """Set the wall clock; the monotonic one goes on as before."""
         self._now_ms += step_ms
+        if step_ms < 0 or step_ms > FORWARD_MAX_MS:
+            self.stepped_ms += step_ms
 
 
 class FakeBus:
@@ -175,6 +186,7 @@ class FakeRecorder:
     def __init__(self, last_due_ms=None):
         self.rows = []  # (group, due_ms, at_ms, values, qualities)
         self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
+        self.restarts = []  # (group, last_due_ms)
         self._last_due_ms = last_due_ms or {}
 
     def last_due_ms(self, group):
@@ -190,6 +202,9 @@ class FakeRecorder:
 
     def row(self, group, *, due_ms, at_ms, values, qualities):
         self.rows.append((group, due_ms, at_ms, tuple(values), tuple(qualities)))
+
+    def restart(self, group, last_due_ms):
+        self.restarts.append((group, last_due_ms))
 
     def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
         self.gaps.append((group, first_due_ms, last_due_ms, slots, reason))

@@ -94,7 +94,7 @@ class Gateway:
             self.outbox,
             self.uplinks,
             planned_shares={"switchroom": 0.5, "roof": 0.02468},
-            started_ms=START_MS,
+            uptime_ms=START_MS_UP,
             now_ms=self.clock.now_ms(),
         )
 

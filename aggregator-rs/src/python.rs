@@ -3,6 +3,7 @@
 
 mod columns;
 mod journal;
+mod keyframe;
 mod signature;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
+use self::keyframe::PyKeyframe;
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
 use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
@@ -188,6 +190,16 @@ impl PyAggregator {
         Ok(PyBytes::new(py, &self.0.replace_meter(group)?))
     }
 
+    fn restart_group<'py>(
+        &mut self,
+        py: Python<'py>,
+        group: u32,
+        last_due_ms: i64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let record = self.0.restart_group(group, last_due_ms)?;
+        Ok(PyBytes::new(py, &record))
+    }
+
     fn replay(&mut self, record: &[u8]) -> PyResult<()> {
         Ok(self.0.replay(record)?)
     }
@@ -263,18 +275,6 @@ fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
 #[pyclass(name = "Cut", module = "edgeagg._core", frozen, eq)]
 #[derive(PartialEq)]
 struct PyCut(Cut);
-
-/// See `_core.pyi`.
-#[pyclass(name = "Keyframe", module = "edgeagg._core", frozen)]
-struct PyKeyframe(codec::Keyframe);
-
-#[pymethods]
-impl PyKeyframe {
-    #[new]
-    fn new(py: Python<'_>, payload: &[u8]) -> PyResult<Self> {
-        Ok(PyKeyframe(py.detach(|| codec::Keyframe::new(payload))?))
-    }
-}
 
 #[pymethods]
 impl PyCut {
@@ -367,12 +367,6 @@ impl PyScanPlan {
 
 /// See `_core.pyi`.
 #[pyfunction]
-fn anchor_of(codec: u8, payload: &[u8]) -> PyResult<Option<u8>> {
-    Ok(codec::anchor_of(codec, payload)?)
-}
-
-/// See `_core.pyi`.
-#[pyfunction]
 #[pyo3(signature = (codec, payload, keyframe=None))]
 #[allow(clippy::type_complexity)]
 fn decode(
@@ -442,7 +436,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
-    module.add_function(wrap_pyfunction!(anchor_of, module)?)?;
+    module.add_function(wrap_pyfunction!(keyframe::anchor_of, module)?)?;
     module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_segment, module)?)
