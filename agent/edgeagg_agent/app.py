@@ -18,7 +18,7 @@ from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import Clock, JudgedClock
 from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
@@ -44,7 +44,7 @@ _TRUST_LOOK_MS = 100
 class Agent:
     """A whole agent on one state directory."""
 
-    def __init__(self, site: Site, clock: Clock) -> None:
+    def __init__(self, site: Site, clock: JudgedClock) -> None:
         """Open the state directory and take up what a former run left. Blocks."""
         self._site, self._clock = site, clock
         self._started_s = clock.monotonic_s()
@@ -234,8 +234,7 @@ class Agent:
             self._uplinks,
             planned_shares=self._planned_shares,
             uptime_ms=int(1000 * (self._clock.monotonic_s() - self._started_s)),
-            now_ms=self._clock.now_ms(),
-            clock=self._clock.state,
+            clock=self._clock,
         )
         try:
             health.write_status(self._site.status_file, values)

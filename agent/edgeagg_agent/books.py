@@ -1,4 +1,4 @@
-"""Slots that nobody read: what a restart or a step of the clock left out, what a bus had no time for.
+"""Slots that nobody read: by a restart, by a step of the clock, for want of time on a bus.
 
 Owns their declaration, so that every slot is a row or lies in a declared gap (invariant I2).
 """

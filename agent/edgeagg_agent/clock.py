@@ -1,10 +1,10 @@
 """The agent's time: the only module that reads the host's clocks.
 
-UTC is the monotonic clock plus an offset. Who sets the offset, in this order: the host's clock while
-the kernel says it is synchronised; the platform's receipts; what was known before (holdover); the
-host's clock unconfirmed, unless it lies before a time that has been already. It is trusted or not,
-and says so. It never runs backwards but for a step, and steps are counted: whoever plans by it looks
-at `stepped_ms` and plans anew.
+UTC is the monotonic clock plus an offset. Who sets the offset, in this order: the host's clock
+while the kernel says it is synchronised; the platform's receipts; what was known before (holdover);
+the host's clock unconfirmed, unless it lies before a time that has been already. It is trusted or
+not, and says so. It never runs backwards but for a step, and steps are counted: whoever plans by it
+looks at `stepped_ms` and plans anew.
 """
 
 from __future__ import annotations
@@ -65,6 +65,22 @@ class Clock(Protocol):
         """Tell whether slots that a step forward leaves out were slots at all."""
         ...
 
+    def now_ms(self) -> int:
+        """Return UTC in milliseconds; less than before only if `stepped_ms` tells so."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return the seconds of the event loop's clock."""
+        ...
+
+    async def sleep_ms(self, duration_ms: int) -> None:
+        """Wait."""
+        ...
+
+
+class JudgedClock(Clock, Protocol):
+    """A clock that says who vouches for it, and lets the platform do so."""
+
     @property
     def state(self) -> ClockState:
         """Return what there is to say of the clock."""
@@ -77,18 +93,6 @@ class Clock(Protocol):
 
     def take_platform(self, server_ms: int) -> None:
         """Take in that the platform sent this time a moment ago."""
-        ...
-
-    def now_ms(self) -> int:
-        """Return UTC in milliseconds; less than before only if `stepped_ms` tells so."""
-        ...
-
-    def monotonic_s(self) -> float:
-        """Return the seconds of the event loop's clock."""
-        ...
-
-    async def sleep_ms(self, duration_ms: int) -> None:
-        """Wait."""
         ...
 
 

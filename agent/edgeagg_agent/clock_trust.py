@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from edgeagg_agent.clock import Clock, ClockState, SystemClock, Trust
+from edgeagg_agent.clock import ClockState, JudgedClock, SystemClock, Trust
 
 FILE = "clock.json"
 EARLIEST_MS = 1_767_225_600_000
@@ -67,7 +67,7 @@ class TimeFile:
             held_offset_ns=self._offset_ns if is_same_boot else None,
         )
 
-    def keep(self, clock: Clock) -> None:
+    def keep(self, clock: JudgedClock) -> None:
         """Write down the time, unless it may be wrong and ahead. Raises OSError."""
         if clock.state.trust is Trust.RTC:
             return

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeagg_agent.clock import ClockState, Trust
+from edgeagg_agent.clock import ClockState, JudgedClock, Trust
 from edgeagg_agent.clock_trust import words
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
@@ -30,8 +30,7 @@ def status(
     *,
     planned_shares: Mapping[str, float],
     uptime_ms: int,
-    now_ms: int,
-    clock: ClockState,
+    clock: JudgedClock,
 ) -> dict[str, Any]:
     """Return the whole state as plain JSON values.
 
@@ -42,7 +41,7 @@ def status(
     return {
         "gateway": site.gateway,
         "pid": os.getpid(),
-        "at_ms": now_ms,
+        "at_ms": clock.now_ms(),
         "uptime_s": uptime_ms // 1000,
         "epoch": outbox.epoch,
         "buses": [
@@ -56,14 +55,7 @@ def status(
             "missed": counters.missed,
         },
         "windows": counters.windows,
-        "clock": {
-            "trust": clock.trust.name.lower(),
-            "is_trusted": clock.trust >= Trust.PLATFORM,
-            "unconfirmed_s": clock.unconfirmed_s,
-            "steps": clock.steps,
-            "last_step_ms": clock.last_step_ms,
-            "text": words(clock),
-        },
+        "clock": _clock(clock.state),
         "batches": {
             "cut": counters.batches,
             "bytes": counters.batch_bytes,
@@ -92,6 +84,17 @@ def status(
             }
             for uplink in uplinks
         ],
+    }
+
+
+def _clock(state: ClockState) -> dict[str, Any]:
+    return {
+        "trust": state.trust.name.lower(),
+        "is_trusted": state.trust >= Trust.PLATFORM,
+        "unconfirmed_s": state.unconfirmed_s,
+        "steps": state.steps,
+        "last_step_ms": state.last_step_ms,
+        "text": words(state),
     }
 
 

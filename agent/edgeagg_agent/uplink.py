@@ -20,7 +20,7 @@ from edgeagg import topics
 from edgeagg.batch import Hello, Range, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.seal import Domain, signed_by
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import JudgedClock
 from edgeagg_agent.outbox import Cursor, Outbox
 from edgeagg_agent.site import Destination
 
@@ -96,7 +96,12 @@ class Uplink:
     """Keeps one destination supplied for as long as it runs."""
 
     def __init__(
-        self, destination: Destination, gateway: str, outbox: Outbox, cursor: Cursor, clock: Clock
+        self,
+        destination: Destination,
+        gateway: str,
+        outbox: Outbox,
+        cursor: Cursor,
+        clock: JudgedClock,
     ) -> None:
         self.sender = Sender(cursor.through, random.uniform)
         self.is_connected = False

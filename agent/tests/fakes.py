@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent.bus import Answer, BusStats
-from edgeagg_agent.clock import FORWARD_MAX_MS, ClockState, Trust
+from edgeagg_agent.clock import FORWARD_MAX_MS, SLEW_MAX_MS, ClockState, Trust
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -132,7 +132,7 @@ class FakeClock:
     def step_ms(self, step_ms):
         """Set the wall clock; the monotonic one goes on as before."""
         self._now_ms += step_ms
-        if step_ms < 0 or step_ms > FORWARD_MAX_MS:
+        if step_ms < -SLEW_MAX_MS or step_ms > FORWARD_MAX_MS:
             self.stepped_ms += step_ms
 
 

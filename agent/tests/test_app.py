@@ -168,7 +168,7 @@ async def test_a_memory_that_cannot_be_written_is_a_warning(site, caplog):
     site.folder.mkdir()
     (site.folder / FILE).with_suffix(".new").mkdir()
     assert (await site.run(site.has_read_all)).events
-    assert "what was learned of the meters was not kept: Is a directory" in caplog.text
+    assert "what was learned of the meters and the time was not kept: Is a directory" in caplog.text
 
 
 async def test_metrics_are_served_while_it_runs(site):

@@ -14,8 +14,8 @@ from edgeagg_agent.metrics import (
 )
 
 METERS = ("incomer", "workshop")
-COUNTED = ("dropped_batches", "not_kept_slots")
-STATE = StateWatch(lambda: (8, 9))
+COUNTED = ("dropped_batches", "not_kept_slots", "clock_trust", "clock_steps", "clock_step")
+STATE = StateWatch(lambda: (8, 9, 4, 2, -1_500))
 STATE.sample()
 
 
