@@ -23,7 +23,7 @@ SLEW_MAX_MS = 1_000
 FORWARD_MAX_MS = 86_400_000
 """A clock that is put forward by more is no clock that was late: all is planned anew."""
 _SLEW_DIVISOR = 10  # of the time that passes: a second is gone within ten
-_CONFIRMED_NS = 5 * _SECOND_NS  # by how much a receipt may be late
+_CONFIRMED_NS = _SECOND_NS  # by how much a receipt may be late
 _PLATFORM_EVERY_NS = 600 * _SECOND_NS
 
 
@@ -121,7 +121,6 @@ class SystemClock:
         self._utc_ns, self._monotonic_ns = utc_ns, monotonic_ns
         self._is_synchronised = is_synchronised
         self._floor_ns = floor_ms * _NS_PER_MS
-        self.knows_past = knows_past
         self.stepped_ms = 0
         self._steps = self._last_step_ms = 0
         self._last_ns = self._begun_ns = monotonic_ns()
@@ -134,6 +133,8 @@ class SystemClock:
             self.trust, self._offset_ns = Trust.HOLDOVER, held_offset_ns
         elif host_ns < self._floor_ns:
             self.trust, self._offset_ns = Trust.NEVER, self._floor_ns - self._last_ns
+        # for the whole run: whoever plans anew behind the first step asks for what was before it
+        self.knows_past = knows_past or self.trust is not Trust.NEVER
         self._trusted_ns: int | None = None if self.trust < Trust.PLATFORM else self._last_ns
         self._best_ns: int | None = None
         self._best_since_ns = self._last_ns
@@ -167,7 +168,7 @@ class SystemClock:
         host_ns = self._utc_ns()
         if self._is_synchronised():
             self.trust = Trust.NTP
-            self._trusted_ns, self.knows_past = monotonic_ns, True
+            self._trusted_ns = monotonic_ns
             self._approach(host_ns - monotonic_ns, passed_ns)
         elif self.trust is Trust.NTP:
             self.trust = Trust.HOLDOVER

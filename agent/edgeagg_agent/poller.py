@@ -165,9 +165,11 @@ class Poller:
         age_s = self._clock.monotonic_s() - (scan.sent_s + scan.received_s) / 2
         now_ms = self._clock.now_ms()
         # a slot that a step of the clock came upon stays in the time in which it was due
-        now_ms -= self._clock.stepped_ms - self._stepped_ms
+        step_ms = self._clock.stepped_ms - self._stepped_ms
+        now_ms -= step_ms
+        is_trusted = self._clock.is_trusted and not step_ms
         at_ms = max(slot.due_ms, now_ms - round(age_s * 1000))
-        if isinstance(scan.decoder, RegisterDecoder) and self._clock.is_trusted:
+        if isinstance(scan.decoder, RegisterDecoder) and is_trusted:
             qualities = self._recorder.scan(
                 slot.group,
                 due_ms=slot.due_ms,
@@ -183,7 +185,7 @@ class Poller:
                 due_ms=slot.due_ms,
                 at_ms=at_ms,
                 values=values,
-                qualities=books.flagged(qualities, is_trusted=self._clock.is_trusted),
+                qualities=books.flagged(qualities, is_trusted=is_trusted),
             )
         self.tally.note(reader.meter.name, slots=len(qualities), values=qualities.count(0))
         self.tally.lateness_ms = max(self.tally.lateness_ms, now_ms - slot.due_ms)
