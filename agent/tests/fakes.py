@@ -187,7 +187,7 @@ class FakeRecorder:
         self.rows = []  # (group, due_ms, at_ms, values, qualities)
         self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
         self.restarts = []  # (group, last_due_ms)
-        self._last_due_ms = last_due_ms or {}
+        self._last_due_ms = dict(last_due_ms or {})
 
     def last_due_ms(self, group):
         return self._last_due_ms.get(group)
@@ -201,10 +201,13 @@ class FakeRecorder:
         return qualities
 
     def row(self, group, *, due_ms, at_ms, values, qualities):
+        self._last_due_ms[group] = due_ms
         self.rows.append((group, due_ms, at_ms, tuple(values), tuple(qualities)))
 
     def restart(self, group, last_due_ms):
+        self._last_due_ms[group] = last_due_ms
         self.restarts.append((group, last_due_ms))
 
     def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
+        self._last_due_ms[group] = last_due_ms
         self.gaps.append((group, first_due_ms, last_due_ms, slots, reason))

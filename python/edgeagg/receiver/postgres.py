@@ -376,8 +376,11 @@ async def _insert_rows(
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
     places = ", ".join(f"${place}" for place in range(1, table.width + 1))
+    key, otherwise = "", "NOTHING"
+    if table.gives_way:
+        key, otherwise = "(group_id, due_ms)", postgres_queries.GIVE_WAY
     await connection.executemany(
-        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING",  # noqa: S608 - names of ours
+        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT {key} DO {otherwise}",  # noqa: S608 - names of ours
         sorted(values, key=lambda row: row[: table.key_width]),
     )
 

@@ -136,3 +136,9 @@ KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = $1 AND epoch = $2 AND 
 
 DROP_KEYFRAMES = "DELETE FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence < $3"
 """Forget the keyframes that are too old for any batch to come."""
+
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+GIVE_WAY = """
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
+"""

@@ -175,10 +175,18 @@ class Table:
     width: int
     rows: Callable[[Content], Iterator[tuple[Group, tuple[Any, ...]]]]
     """Yields each row's group, and its columns behind the group's number."""
+    gives_way: bool = False
+    """Whether a row with a time that nobody vouched for gives way to a later one under its key."""
 
 
 TABLES = (
-    Table("readings", 2, 5, lambda it: ((row.group, reading_values(row)) for row in it.readings)),
+    Table(
+        "readings",
+        2,
+        5,
+        lambda it: ((row.group, reading_values(row)) for row in it.readings),
+        gives_way=True,
+    ),
     Table(
         "windows",
         3,

@@ -269,8 +269,12 @@ class SqliteStore:
         if content is None:
             return
         for table in rows.TABLES:
+            key, otherwise = "", "NOTHING"
+            if table.gives_way:
+                key, otherwise = "(group_id, due_ms)", sqlite_queries.GIVE_WAY
+            places = ", ".join("?" * table.width)
             self._connection.executemany(
-                f"INSERT OR IGNORE INTO {table.name} VALUES (?{', ?' * (table.width - 1)})",  # noqa: S608 - names of ours
+                f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT {key} DO {otherwise}",  # noqa: S608 - names of ours
                 (
                     (self._group_id(gateway, group), *map(_plain, values))
                     for group, values in table.rows(content)

@@ -113,3 +113,9 @@ WHERE gateway = ?1 AND public = ?2 AND state <> 'revoked' RETURNING 1
 
 KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
 """The payload of a keyframe."""
+
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+GIVE_WAY = """
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
+"""
