@@ -10,11 +10,14 @@ looks at `stepped_ms` and plans anew.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 _NS_PER_MS = 1_000_000
 _SECOND_NS = 1_000_000_000
@@ -226,5 +229,6 @@ class SystemClock:
         if abs(step_ms) > SLEW_MAX_MS:
             self._steps += 1
             self._last_step_ms = step_ms
+            _log.warning("clock: put by %+.3f s (%s)", step_ms / 1000, self.trust.name.lower())
         if step_ms < 0 or step_ms > FORWARD_MAX_MS:
             self.stepped_ms += step_ms

@@ -21,6 +21,7 @@ ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
 SITE = """
 [site]
 gateway = "qp-0001"
+clock = "host"
 name = "Example plant"
 
 [state]

@@ -384,3 +384,14 @@ async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
         done.set()
 
     await deliver(uplink, FakeClient(stop_with_news), done)
+
+
+async def test_a_receipt_of_this_gateway_tells_the_clock_the_platforms_time(tmp_path):
+    outbox, clock = Outbox(tmp_path, now_ms=EPOCH, bytes_max=1 << 20), FakeClock()
+    try:
+        uplink = Uplink(PLATFORM, GATEWAY, outbox, outbox.cursor("platform"), clock)
+        uplink._take(receipt(0, server_ms=START_MS + 7))
+        uplink._take(receipt(0, server_ms=START_MS + 8, gateway="qp-0009"))
+    finally:
+        outbox.close()
+    assert clock.platform_ms == [START_MS + 7]
