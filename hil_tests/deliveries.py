@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from edgeagg import _core, content
+from edgeagg import _core, content, statement
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
 from edgeagg.receiver.store import Delivery
@@ -33,9 +33,11 @@ CATALOGUE = Catalogue(
     (10_000,),
 )
 JUDGED_TABLES = ("audits", "uncertainties", "statistics", "demands")
+LEDGER_TABLES = ("statements", "reconciled", "alarms")
 TABLES = (
     *("streams", "batches", "catalogues", "groups", "readings", "windows", "gaps", "quarantine"),
     *JUDGED_TABLES,
+    *LEDGER_TABLES,
 )
 
 
@@ -93,6 +95,8 @@ def deliver(batch: Batch, catalogue: Catalogue = CATALOGUE) -> Delivery:
     rows = None
     if batch.kind is BatchKind.DATA:
         rows = content.decode(batch.codec, batch.payload, catalogue)
+    elif batch.kind is BatchKind.STATEMENT:
+        rows = content.decode_statement(batch.payload, catalogue)
     received_ms = EPOCH + 1_000 * batch.sequence
     digest = hashlib.sha256(data).digest()
     own = None if batch.kind is BatchKind.LOST else catalogue
@@ -103,6 +107,18 @@ def catalogue_of(gateway: str = GATEWAY, *, epoch: int = EPOCH, sequence: int = 
     body = CATALOGUE.to_bytes()
     kind = BatchKind.CATALOGUE
     return deliver(Batch(gateway, epoch, sequence, kind, CATALOGUE.hash, EPOCH, 0, body))
+
+
+def statement_of(
+    sequence: int, *deliveries: Delivery, epoch: int = EPOCH, cut_at_ms: int = EPOCH
+) -> Delivery:
+    """Return the statement of what these deliveries hold."""
+    days = statement.DayBook([(len(g.points), g.totalisers) for g in CATALOGUE.groups])
+    for delivery in deliveries:
+        days.fold(_core.decode(delivery.batch.codec, delivery.batch.payload))
+    payload = statement.encode(days.take(None))
+    kind = BatchKind.STATEMENT
+    return deliver(Batch(GATEWAY, epoch, sequence, kind, CATALOGUE.hash, cut_at_ms, 0, payload))
 
 
 def lost(sequence: int) -> Delivery:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 # EXT4_IOC_SHUTDOWN of the kernel's fs/ext4/ext4.h; 2: not even the log is written any more
 _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
+_CLONE_NEWNS = 0x00020000
 _IMAGE_BYTES = 32 << 20
+_BUSY_TRIES = 30
 
 
 def _no_power_cut() -> str:
@@ -32,25 +36,25 @@ class PowerCutDisk:
     """An ext4 of its own: what was not synced when `cut` is called is lost, as with real power."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._image = directory.with_name(f"{directory.name}.image")
+        self.directory = directory
+        self.image = directory.with_name(f"{directory.name}.image")
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[PowerCutDisk]:
         """Make the disk and have it at the directory."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._image.touch()
-        os.truncate(self._image, _IMAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-F", str(self._image))
-        self._mount()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.image.touch()
+        os.truncate(self.image, _IMAGE_BYTES)
+        _run("mkfs.ext4", "-q", "-F", str(self.image))
+        self.plug()
         try:
             yield self
         finally:
-            _run("umount", str(self._directory))
+            self.unplug()
 
     def cut(self) -> None:
         """Cut the power; whatever uses the disk gets errors from now on."""
-        descriptor = os.open(self._directory, os.O_RDONLY)
+        descriptor = os.open(self.directory, os.O_RDONLY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
         finally:
@@ -58,25 +62,47 @@ class PowerCutDisk:
 
     def replug(self) -> None:
         """Have it back as it was when the power went; nothing may use it meanwhile."""
-        _run("umount", str(self._directory))
-        self._mount()
+        self.unplug()
+        self.plug()
 
-    def _mount(self) -> None:
+    def unplug(self) -> None:
+        """Take the disk away; what looks at mounts at this moment is waited for."""
+        for _ in range(_BUSY_TRIES):
+            command = ("umount", str(self.directory))
+            if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
+        _run("umount", str(self.directory))
+
+    def plug(self) -> None:
+        """Have it at its directory again."""
         # without "commit" the kernel would sync by itself every 5 s, and hide who forgets to
-        _run("mount", "-o", "loop,commit=300", str(self._image), str(self._directory))
+        _run("mount", "-o", "loop,commit=300", str(self.image), str(self.directory))
 
 
 _STUCK_SYNC = r"""
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+static int passed;
+static int is_stuck(void) {
+    int spared = 0;
+    FILE *flag = fopen(getenv("STUCK_FLAG"), "r");
+    if (!flag) return 0;
+    if (fscanf(flag, "%d", &spared) != 1) spared = 0;
+    fclose(flag);
+    return passed++ >= spared;
+}
 static void wait_while_stuck(int fd) {
     char link[64], path[4096] = "";
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, getenv("STUCK_PATH"))) return;
+    if (!is_stuck()) return;
+    close(creat(getenv("STUCK_NEWS"), 0600));
     while (access(getenv("STUCK_FLAG"), F_OK) == 0) usleep(10000);
 }
 int fsync(int fd) { wait_while_stuck(fd); return syscall(SYS_fsync, fd); }
@@ -97,22 +123,35 @@ class StuckDisk:
         source, library = directory / "stuck.c", directory / "stuck.so"
         source.write_text(_STUCK_SYNC, "utf-8")
         _run("cc", "-shared", "-fPIC", "-o", str(library), str(source))
-        self._flag = directory / "stuck"
+        self._flag, self._news = directory / "stuck", directory / "stuck.news"
         self.environment = [
             f"LD_PRELOAD={library}",
             f"STUCK_PATH={part}",
             f"STUCK_FLAG={self._flag}",
+            f"STUCK_NEWS={self._news}",
         ]
         """NAME=VALUE for the processes that are to be stuck."""
 
     @contextlib.contextmanager
-    def stuck(self) -> Iterator[None]:
-        """Let no sync end while the `with` block lasts."""
-        self._flag.touch()
+    def stuck(self, *, spared: int = 0) -> Iterator[None]:
+        """Let no sync end while the `with` block lasts, but for the first `spared`."""
+        self._news.unlink(missing_ok=True)
+        written = self._flag.with_suffix(".new")
+        written.write_text(str(spared), "ascii")
+        written.rename(self._flag)
         try:
             yield
         finally:
             self._flag.unlink()
+
+    def holds(self, timeout_s: float) -> bool:
+        """Wait until a sync is stuck; False when none came in time."""
+        end_s = time.monotonic() + timeout_s
+        while not self._news.exists():
+            if time.monotonic() > end_s:
+                return False
+            time.sleep(0.001)
+        return True
 
 
 @contextlib.contextmanager
@@ -155,6 +194,18 @@ def fill(file: Path) -> None:
                 if error.errno != errno.ENOSPC:
                     raise
                 return
+
+
+def hide_mounts() -> None:
+    """Let nobody else see what this process mounts from now on.
+
+    A mount namespace that anybody makes meanwhile would have a copy of each mount, and keep a disk
+    alive whose power is cut.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(_CLONE_NEWNS):
+        raise OSError(ctypes.get_errno(), "cannot make a mount namespace")
+    _run("mount", "--make-rprivate", "/")
 
 
 def _run(*command: str) -> None:

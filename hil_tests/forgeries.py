@@ -118,7 +118,9 @@ class Forger:
     def hello(self) -> Message:
         """Say hello as somebody else, for us or for a name that nobody has entered."""
         name = self.draw.choice((GATEWAY, OTHER_GATEWAY, "qp-nobody"))
-        message = Hello(name, EPOCH, self.draw.randrange(99), STRANGER.public).to_bytes(STRANGER)
+        message = Hello(
+            name, EPOCH, self.draw.randrange(99), EPOCH, public=STRANGER.public
+        ).to_bytes(STRANGER)
         return Message(topics.hello(name), message)
 
     def noise(self) -> Message:

@@ -223,6 +223,16 @@ async def test_a_loss_never_displaces_a_batch(engine: Engine, store: Store) -> N
     assert await engine.dump() == before
 
 
+async def test_a_batch_behind_its_declared_loss_changes_nothing_and_is_no_conflict(
+    engine: Engine, store: Store
+) -> None:
+    await store.commit([catalogue_of(), lost(2)])
+    before = await engine.dump()
+    assert await store.commit([data_of(2)]) == [AGAIN]
+    assert await store.commit([lost(3), data_of(3)]) == [NEW, AGAIN]
+    assert (await engine.dump())["readings"] == before["readings"]
+
+
 async def test_a_commit_that_fails_midway_leaves_nothing(engine: Engine, store: Store) -> None:
     await store.commit([catalogue_of()])
     before = await engine.dump()
@@ -581,15 +591,3 @@ async def test_receivers_that_commit_the_same_at_once_store_it_once(engine: Engi
     assert sum(count.rows for count in await stores[0].slots(GATEWAY)) == 8 * 39
     for each in stores:
         await each.close()
-
-
-@pytest.mark.parametrize("is_flagged_first", [True, False])
-async def test_a_reading_whose_time_nobody_vouched_for_gives_way(
-    engine: Engine, store: Store, is_flagged_first: bool
-) -> None:
-    good = reading(INCOMER, EPOCH, 2_301, 70)
-    flagged = dataclasses.replace(good, mantissas=(2_299, 60), qualities=(5, 5))
-    both = (flagged, good) if is_flagged_first else (good, flagged)
-    await store.commit([catalogue_of(), *(rows_of(n, row) for n, row in enumerate(both, 2))])
-    ((at_ms, qualities),) = await engine.rows("SELECT at_ms, qualities FROM readings")
-    assert (at_ms, qualities) == (EPOCH, None)

@@ -13,12 +13,14 @@ from edgeagg.content import Content
 from edgeagg.errors import StoreError
 from edgeagg.judged import AuditKind, AuditRow, DemandRow, StatisticsRow, UncertaintyRow
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
+from edgeagg.receiver.ledger import Alarm, AlarmKind
 from edgeagg.receiver.store import Delivery, Outcome, Store, open_store
 from hil_tests.deliveries import (
     EPOCH,
     GATEWAY,
     INCOMER,
     JUDGED_TABLES,
+    LEDGER_TABLES,
     PV,
     Engine,
     catalogue_of,
@@ -26,7 +28,7 @@ from hil_tests.deliveries import (
     postgres_engine,
     sqlite_engine,
 )
-from hil_tests.test_stores import window
+from hil_tests.test_stores import reading, rows_of, window
 
 MINUTE_MS = 60_000
 NEXT = EPOCH + 10_000_000
@@ -218,6 +220,25 @@ async def test_a_database_from_before_audits_is_taken_over_with_what_it_holds(
         await store.close()
 
 
+async def test_a_database_from_before_statements_and_alarms_is_taken_over(engine: Engine) -> None:
+    store = await open_store(engine.url)
+    await store.commit([catalogue_of(), judged(2)])
+    await store.close()
+    dropped = "".join(f"DROP TABLE {table};" for table in LEDGER_TABLES)
+    is_sqlite = engine.url.startswith("sqlite")
+    version = "PRAGMA user_version = 2;" if is_sqlite else "UPDATE schema_version SET version = 2;"
+    await engine.rows(f"{dropped}{version}")
+    store = await open_store(engine.url)
+    try:
+        assert len(await store.audits(GATEWAY, 0, FAR)) == 2
+        alarm = Alarm(GATEWAY, AlarmKind.FORK, 7, 1, 1, 1, 1, "two writers")
+        await store.ledger.raise_alarm(alarm)
+        assert await store.ledger.alarms() == [alarm]
+        assert await store.ledger.stated(GATEWAY, 0, FAR) == []
+    finally:
+        await store.close()
+
+
 async def test_tables_of_a_newer_edgeagg_are_refused_and_left_alone(engine: Engine) -> None:
     store = await open_store(engine.url)
     await store.close()
@@ -225,6 +246,18 @@ async def test_tables_of_a_newer_edgeagg_are_refused_and_left_alone(engine: Engi
     newer = "PRAGMA user_version = 99;" if is_sqlite else "UPDATE schema_version SET version = 99;"
     await engine.rows(newer)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"of version 99; this edgeagg reads up to 2") as found:
+        with pytest.raises(StoreError, match=r"of version 99; this edgeagg reads up to 3") as found:
             await open_store(engine.url)
         assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("is_flagged_first", [True, False])
+async def test_a_reading_whose_time_nobody_vouched_for_gives_way(
+    engine: Engine, store: Store, is_flagged_first: bool
+) -> None:
+    good = reading(INCOMER, EPOCH, 2_301, 70)
+    flagged = dataclasses.replace(good, mantissas=(2_299, 60), qualities=(5, 5))
+    both = (flagged, good) if is_flagged_first else (good, flagged)
+    await store.commit([catalogue_of(), *(rows_of(n, row) for n, row in enumerate(both, 2))])
+    ((at_ms, qualities),) = await engine.rows("SELECT at_ms, qualities FROM readings")
+    assert (at_ms, qualities) == (EPOCH, None)

@@ -27,7 +27,7 @@ from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.plan import plan_blocks
 from edgeagg_agent.reader import TURNAROUND_US
 from edgeagg_agent.recorder import Recorder
-from edgeagg_agent.uplink import Sender
+from edgeagg_agent.sender import Sender
 from hil_tests.virtual.clock import HostClock, LeapingClock, Step
 from hil_tests.virtual.errors import ViolationError
 from hil_tests.virtual.loop import VirtualLoop
@@ -130,19 +130,26 @@ def test_a_cursor_that_moves_when_it_publishes_is_noticed(monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr(Sender, "due", careless)
-    monkeypatch.setattr(Sender, "take", lambda self, receipt: None)
+    monkeypatch.setattr(Sender, "take", lambda self, *_: setattr(self, "is_greeted", True))
     expect_violation("batches differ")
 
 
 def test_rows_that_are_cut_twice_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    deliver = Recorder._deliver
+    messages = Recorder._messages
 
     def twice(
-        self: Recorder, parts: Sequence[_core.Cut], now_ms: int, keyframe: int, snapshot: bytes
-    ) -> None:
-        deliver(self, [*parts, *parts[:1]], now_ms, keyframe, snapshot)
+        self: Recorder,
+        first: int,
+        parts: Sequence[_core.Cut],
+        now_ms: int,
+        keyframe: int,
+        *,
+        ends_days: bool = False,
+    ) -> list[bytes]:
+        parts = [*parts, *parts[:1]]
+        return messages(self, first, parts, now_ms, keyframe, ends_days=ends_days)
 
-    monkeypatch.setattr(Recorder, "_deliver", twice)
+    monkeypatch.setattr(Recorder, "_messages", twice)
     expect_violation("readings in the batches")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Sequence
 
 from edgeagg import keyfile
 from edgeagg._core import CUT_CELLS_MAX
+from edgeagg.batch import Origin
 from edgeagg_agent import health, identity
 from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
@@ -71,15 +72,25 @@ class Agent:
             self._recorder.follow_key(following, now_ms)
             identity.adopt(site.key_file)
         self._uplinks = [
-            Uplink(to, site.gateway, self._outbox, self._outbox.cursor(to.name), clock)
+            Uplink(
+                to,
+                site.gateway,
+                self._outbox,
+                self._outbox.cursor(to.name),
+                clock,
+                self._leave_epoch,
+            )
             for to in site.destinations
         ]
         self._recorder.reserve()
+        self._first = self._outbox.first
         self._memory = Memory(site.state_directory)
         self._time_file = TimeFile(site.state_directory)
         # once: a plan of a full bus takes longer than a status may
         self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
         self._stopping = asyncio.Event()
+        self.next_origin: Origin | None = None
+        """Why another agent must go on in a new epoch; None: it need not."""
 
     def stop(self) -> None:
         """Ask `run` to end in order."""
@@ -98,15 +109,20 @@ class Agent:
                 polling = _start(tasks, "poll", [poller.run() for poller in pollers])
                 polling += self._watch(tasks, pollers)
                 await self._keep_time(pollers)
-                health.notify_systemd("STOPPING=1")
+                if self.next_origin is None:
+                    health.notify_systemd("STOPPING=1")
                 for task in polling:
                     task.cancel()
                 await asyncio.wait(polling)
                 await self._flush()
-                await self._say_farewell()
+                await self._part()
                 for task in uplinks:
                     task.cancel()
         finally:
+            if self.next_origin is not None:
+                # until the next agent listens, a signal ends the process; it may at any time
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().remove_signal_handler(number)
             self._write_status(pollers)
             self._remember(pollers)
             for poller in pollers:
@@ -212,8 +228,31 @@ class Agent:
         delivered = min(uplink.sender.through for uplink in self._uplinks)
         await self._recorder.cut(self._clock.now_ms(), receipted=delivered)
         await asyncio.to_thread(self._outbox.trim)
+        # also what a full disk took meanwhile
+        first, self._first = self._first, self._outbox.first
         for uplink in self._uplinks:
+            uplink.note_dropped(first, self._outbox.first)
             uplink.wake()
+
+    def _leave_epoch(self, why: Origin) -> None:
+        """End, so that another agent goes on in a new epoch."""
+        self.next_origin = why
+        self._stopping.set()
+
+    async def _part(self) -> None:
+        """Say farewell, or begin the next epoch with what no destination has receipted."""
+        if self.next_origin is None:
+            await self._say_farewell()
+            return
+        await asyncio.to_thread(self._recorder.end_epoch)
+        await asyncio.to_thread(
+            self._outbox.begin_epoch,
+            self._site.gateway,
+            self._recorder.catalogue,
+            after=min(uplink.sender.through for uplink in self._uplinks),
+            why=self.next_origin,
+            now_ms=self._clock.now_ms(),
+        )
 
     async def _say_farewell(self) -> None:
         """Give connected destinations a moment to receipt the last batches."""

@@ -12,7 +12,10 @@ from edgeagg._core import KEYFRAME_BACK_MAX, Cut, Keyframe
 from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
+from edgeagg.statement import Span, Tally, encode
 from edgeagg_agent.outbox import Outbox
+
+_STATED_MAX = 256  # days of groups in one batch
 
 
 @dataclass(slots=True)
@@ -64,6 +67,16 @@ class Batcher:
             self._counters.batches += 1
             self._counters.batch_bytes += len(messages[-1])
         return messages
+
+    def statements(
+        self, first: int, days: Sequence[tuple[Span, Tally]], schema: bytes, now_ms: int
+    ) -> list[bytes]:
+        """State days, numbered on from `first`."""
+        stated = [days[at : at + _STATED_MAX] for at in range(0, len(days), _STATED_MAX)]
+        return [
+            self._message(sequence, BatchKind.STATEMENT, schema, now_ms, 0, encode(entries))
+            for sequence, entries in enumerate(stated, start=first)
+        ]
 
     def catalogue(self, catalogue: Catalogue, now_ms: int) -> bytes:
         """Announce a catalogue in the next batch."""

@@ -47,8 +47,8 @@ def take_over(
         behind_max_ms = GAP_MAX_MS if knows_past else period_ms
         if ahead_ms > max(period_ms, AHEAD_MAX_MS) or -ahead_ms > behind_max_ms:
             _log.warning(
-                "%s: its last slot lies %d s in the %s, by a wrong clock; it goes on from now",
-                recorder.name(group),
+                "meter %s: its last slot lies %d s in the %s: a wrong clock; it goes on from now",
+                recorder.catalogue.groups[group].meter,
                 abs(ahead_ms) // 1000,
                 "future" if ahead_ms > 0 else "past",
             )

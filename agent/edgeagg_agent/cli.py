@@ -114,7 +114,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     site = load_site(options.site)
     _check_ports(site)
-    agent = app.Agent(site, _clock(site))
+    clock = _clock(site)
+    agent = app.Agent(site, clock)
     meters = len(site.meters)
     logging.getLogger(__name__).info(
         "%s: %d meters on %d buses, state in %s",
@@ -126,6 +127,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=line_loop) as runner:
             runner.run(agent.run())
+            while agent.next_origin is not None:
+                agent = app.Agent(site, clock)
+                runner.run(agent.run())
     except ExceptionGroup as errors:
         known, unknown = errors.split((EdgeaggError, OSError))
         if known is None or unknown is not None:

@@ -81,6 +81,7 @@ def status(
                 "receipted": uplink.sender.through,
                 "waiting": uplink.waiting_count,
                 "resent": uplink.sender.resent_count,
+                "dropped": uplink.dropped_count,
             }
             for uplink in uplinks
         ],

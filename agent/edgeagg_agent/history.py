@@ -20,8 +20,8 @@ from edgeagg.batch import Batch, BatchKind
 from edgeagg.content import Content, anchor_of, decode
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, Group
+from edgeagg_agent import epochs
 from edgeagg_agent.catalogues import Catalogues
-from edgeagg_agent.epochs import BATCHES, epochs
 
 _LATE_MS = 120_000
 """How much later than its slot a row may have been recorded, or a window closed, at the most."""
@@ -91,8 +91,8 @@ class History:
     def read(self, asked: Asked) -> Iterator[Part]:
         """Yield the parts that may hold what is asked for, epoch by epoch, in their order."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-            for epoch in epochs(self._directory):
-                folder = self._directory / f"{BATCHES}{epoch}"
+            for epoch in epochs.numbers(self._directory):
+                folder = epochs.batches(self._directory, epoch)
                 segments = _segments(folder)
                 last: _Read | None = None
                 for segment in _overlapping(segments, asked):

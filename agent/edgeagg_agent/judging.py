@@ -1,9 +1,15 @@
-"""What the core is told of a catalogue: groups, guards, statistics, demands, local time."""
+"""What core and statements are told of a catalogue: groups, guards, demands, local time."""
 
 from __future__ import annotations
 
 from edgeagg._core import Aggregator
 from edgeagg.model import Catalogue, Kind, PointInfo
+from edgeagg.statement import DayBook
+
+
+def day_book(catalogue: Catalogue) -> DayBook:
+    """Return the book of days that nothing was read in yet."""
+    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups])
 
 
 def make_aggregator(catalogue: Catalogue) -> Aggregator:

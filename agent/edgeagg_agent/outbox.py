@@ -15,15 +15,18 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, anchor_of
-from edgeagg.batch import Batch, BatchKind
+from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, Keyframe, anchor_of, recode
+from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, check_of
 from edgeagg.errors import StoreError
+from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
+from edgeagg_agent import epochs
 from edgeagg_agent.catalogues import Catalogues
-from edgeagg_agent.epochs import BATCHES, FormerEpochs, epochs
+from edgeagg_agent.former_epochs import FormerEpochs
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
@@ -49,8 +52,10 @@ class Outbox:
         self._directory = directory
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
-        self.epoch = max(epochs(directory), default=now_ms)
-        self._journal = Journal(directory / f"{BATCHES}{self.epoch}", _SEGMENT_BYTES)
+        self.epoch = epochs.current(directory, now_ms)
+        self.origin = epochs.origin(directory, self.epoch)
+        self._folder = epochs.batches(directory, self.epoch)
+        self._journal = Journal(self._folder, _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
         self._catalogues = Catalogues(directory)
         self._former = FormerEpochs(directory, self.epoch)
@@ -70,6 +75,11 @@ class Outbox:
     def head(self) -> int:
         """The last sequence that is safe on the disk; 0 when there is none."""
         return self._journal.committed - 1
+
+    @property
+    def first(self) -> int:
+        """The first sequence that was not dropped."""
+        return self._journal.first
 
     @property
     def bytes_count(self) -> int:
@@ -101,7 +111,7 @@ class Outbox:
         try:
             self._journal.commit()
         except OSError as error:
-            if not self.make_room(error, self._directory / f"{BATCHES}{self.epoch}"):
+            if not self.make_room(error, self._folder):
                 raise
             self._journal.commit()
 
@@ -126,6 +136,67 @@ class Outbox:
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
         return lost.to_bytes(self.signer)
 
+    def check(self, sequence: int) -> bytes | None:
+        """Return what a receipt must say of this message; None if it is not kept. Blocks."""
+        record = self._record(sequence)
+        return None if record is None else check_of(record)
+
+    def announcements_behind(self, through: int) -> list[int]:
+        """Return the sequences behind `through` that others need: catalogues and keys. Blocks."""
+        return [
+            sequence
+            for sequence in range(through + 1, self.head + 1)
+            if self._kind(sequence) in {BatchKind.CATALOGUE, BatchKind.KEY}
+        ]
+
+    def is_key(self, sequence: int) -> bool:
+        """Tell whether a batch names the gateway's next key. Blocks."""
+        return self._kind(sequence) is BatchKind.KEY
+
+    def _kind(self, sequence: int) -> BatchKind | None:
+        record = self._record(sequence) or self._catalogues.message(self.epoch, sequence)
+        return None if record is None else Batch.from_bytes(record).kind
+
+    def begin_epoch(
+        self, gateway: str, catalogue: Catalogue, *, after: int, why: Origin, now_ms: int
+    ) -> None:
+        """Take the batches behind `after` into a new epoch, for the next one who opens. Blocks.
+
+        `catalogue` is the one in use; `after` is the last sequence that every destination has of
+        this epoch as it is here.
+        """
+        epoch = max(now_ms, self.epoch + 1)
+        body, kind = catalogue.to_bytes(), BatchKind.CATALOGUE
+        first = Batch(gateway, epoch, 1, kind, catalogue.hash, now_ms, 0, body)
+        kept = (self._alone(number, gateway) for number in range(after + 1, self.head + 1))
+        epochs.begin(
+            self._directory, self.epoch, kept, catalogue=first, signer=self.signer, why=why
+        )
+
+    def _alone(self, sequence: int, gateway: str) -> Batch:
+        """Return a batch that refers to no other; lost, where it cannot be made from what is kept.
+
+        In another epoch the sequence that an anchored payload counts from is another batch's.
+        """
+        batch = Batch.from_bytes(self.read(sequence, gateway))
+        if batch.kind is not BatchKind.DATA:
+            return batch
+        back = anchor_of(batch.codec, batch.payload)
+        if back is None:
+            return batch
+        payload = self.keyframe_payload(sequence - back)
+        if payload is None:
+            lost = BatchKind.LOST
+            return replace(batch, kind=lost, schema=bytes(SCHEMA_BYTES), codec=0, payload=b"")
+        codec, payload = recode(batch.codec, batch.payload, Keyframe(payload))
+        return replace(batch, codec=codec, payload=payload)
+
+    def _record(self, sequence: int) -> bytes | None:
+        with contextlib.suppress(OSError):
+            record = self._journal.read(sequence)
+            return None if record is None else record[1]
+        return None
+
     def keyframe(self, receipted: int) -> int:
         """Return the newest sequence that the next batch may begin with; 0 when there is none.
 
@@ -139,12 +210,10 @@ class Outbox:
 
     def keyframe_payload(self, sequence: int) -> bytes | None:
         """Return the payload of a batch that others may begin with, None of any other. Blocks."""
-        record = None
-        with contextlib.suppress(OSError):
-            record = self._journal.read(sequence)
+        record = self._record(sequence)
         if record is None:
             return None
-        batch = Batch.from_bytes(record[1])
+        batch = Batch.from_bytes(record)
         if batch.kind is not BatchKind.DATA or batch.codec != CODEC_CM:
             return None
         return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
@@ -198,12 +267,11 @@ class Outbox:
         return True
 
     def _stage(self, record: bytes) -> None:
-        folder = self._directory / f"{BATCHES}{self.epoch}"
         for _ in range(_ROOM_TRIES):
             try:
                 self._journal.append(_RECORD_BATCH, record)
             except OSError as error:
-                if not self.make_room(error, folder):
+                if not self.make_room(error, self._folder):
                     raise
             else:
                 return

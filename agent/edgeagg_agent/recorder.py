@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeagg._core import Cut, Journal, ScanPlan, decode
+from edgeagg._core import CODEC_DELTA, Cut, Journal, ScanPlan, decode
 from edgeagg.model import Catalogue, Quality
 from edgeagg.seal import Signer
 from edgeagg_agent.batching import Batcher, Counters
 from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.checkpoint import Checkpoint
 from edgeagg_agent.epochs import READINGS
-from edgeagg_agent.judging import make_aggregator
+from edgeagg_agent.judging import day_book, make_aggregator
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.owed import Owed
 from edgeagg_agent.rowlog import CHECKPOINT, CUT, ROW, RowLog
@@ -33,21 +34,12 @@ from edgeagg_agent.rowlog import CHECKPOINT, CUT, ROW, RowLog
 _log = logging.getLogger(__name__)
 
 _SEGMENT_BYTES = 1 << 20
-_CUT_HEAD = struct.Struct("<QQQ")  # its time, its first sequence, the keyframe it may refer to
-_CHECKPOINT_HEAD = struct.Struct("<QQ16s")  # the cut it stands behind, its head, the catalogue
+# its time, its first sequence, the keyframe it may refer to, what it is for
+_CUT_HEAD = struct.Struct("<QQQB")
+_FOR_ROWS, _FOR_LAST_ROWS, _FOR_ANNOUNCEMENT = 0, 1, 2  # the last rows of a catalogue end its days
 
-WAITING_BYTES_MAX = 2 << 20
-"""Of journal records that wait for a disk: two hours of 128 meters with 30 points a minute."""
-PENDING_CELLS_MAX = 1 << 20
-"""Of readings that wait to be cut while the disk refuses."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    cut: int
-    head: int
-    catalogue: Catalogue
-    snapshot: bytes
+WAITING_BYTES_MAX = 2 << 20  # of journal records: two hours of 128 meters with 30 points a minute
+PENDING_CELLS_MAX = 1 << 20  # of readings that wait to be cut while the disk refuses
 
 
 @dataclass(slots=True)
@@ -84,13 +76,14 @@ class Recorder:
         """Whether the disk refused the last write."""
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
-        checkpoint = self._last_checkpoint(catalogue)
-        self._catalogue = checkpoint.catalogue if checkpoint else catalogue
+        found = self._last_checkpoint(catalogue)
+        self._catalogue = found[1] if found else catalogue
         self._aggregator = make_aggregator(self._catalogue)
-        if checkpoint is None:
+        self._days = day_book(self._catalogue)
+        if found is None:
             self._announce(now_ms)
             return
-        self._take_up(checkpoint)
+        self._take_up(found[0])
         if self._catalogue != catalogue:
             self._change_catalogue(catalogue, now_ms)
 
@@ -99,6 +92,11 @@ class Recorder:
         with contextlib.suppress(OSError):
             self._rows.reserve()
             self._outbox.reserve()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue in use."""
+        return self._catalogue
 
     @property
     def pending_cells(self) -> int:
@@ -113,10 +111,6 @@ class Recorder:
     def last_due_ms(self, group: int) -> int | None:
         """Return the group's last slot that is accounted for."""
         return self._aggregator.last_due_ms(group)
-
-    def name(self, group: int) -> str:
-        """Name a group in messages."""
-        return f"meter {self._catalogue.groups[group].meter}"
 
     def scan(
         self,
@@ -196,20 +190,22 @@ class Recorder:
             parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
             self._unkept = _Unkept(parts, now_ms, snapshot, self._outbox.head + 1, keyframe)
-            self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first, keyframe))
+            self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first, keyframe, _FOR_ROWS))
             await self.commit()
             return 0 if self._unkept else len(parts)
 
     def follow_key(self, following: Signer, now_ms: int) -> None:
         """Announce the gateway's next key, which then vouches for what comes behind. Blocks.
 
-        Nothing may be pending: this is called before the first slot is recorded.
+        This is called before the first slot is recorded; what a former run left is cut first.
         """
         former = self._outbox.signer
         if former is None:
             raise ValueError("a key follows another")
+        self._write(self._cut_record(now_ms, _FOR_ROWS))
+        self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
         announcement = self._batcher.key(following, former, now_ms)
-        self._write(self._cut_record(now_ms))
+        self._write(self._cut_record(now_ms, _FOR_ANNOUNCEMENT))
         self._keep([announcement], self._aggregator.snapshot())
         # like a catalogue: whoever never hears of the key believes nothing that follows
         self._catalogues.keep(announcement)
@@ -273,9 +269,19 @@ class Recorder:
         self._unkept = None
         self._rows.write()
 
-    def _cut_record(self, now_ms: int) -> tuple[int, bytes]:
+    def end_epoch(self) -> None:
+        """Make the next epoch begin behind the last cut, with none of this one's numbers. Blocks.
+
+        Nothing may be recorded since that cut.
+        """
+        snapshot = self._aggregator.snapshot()
+        for _ in range(2):  # one may be damaged
+            self._stage_checkpoint(snapshot, head=0)
+        self._rows.write()
+
+    def _cut_record(self, now_ms: int, what_for: int) -> tuple[int, bytes]:
         """Return the record of a cut whose batches refer to no keyframe."""
-        return CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1, 0)
+        return CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1, 0, what_for)
 
     def _write(self, *staged: tuple[int, bytes]) -> None:
         """Stage and commit."""
@@ -288,29 +294,60 @@ class Recorder:
         self._outbox.append(batches)
         self._stage_checkpoint(snapshot)
 
-    def _stage_checkpoint(self, snapshot: bytes) -> None:
-        head = _CHECKPOINT_HEAD.pack(self._rows.last_cut, self._outbox.head, self._catalogue.hash)
-        self._rows.stage(CHECKPOINT, head + snapshot)
+    def _stage_checkpoint(self, snapshot: bytes, *, head: int | None = None) -> None:
+        head = self._outbox.head if head is None else head
+        schema, days = self._catalogue.hash, self._days.to_bytes()
+        record = Checkpoint(self._rows.last_cut, head, schema, days, snapshot).to_bytes()
+        self._rows.stage(CHECKPOINT, record)
 
     def _parts(self, now_ms: int) -> Iterator[Cut]:
         """Take what is pending, part by part."""
         while (part := self._aggregator.cut(now_ms)) is not None:
             yield part
 
-    def _deliver(self, parts: Sequence[Cut], now_ms: int, keyframe: int, snapshot: bytes) -> None:
-        """Encode the parts, number them on from the head, and keep them."""
-        self._keep(self._messages(self._outbox.head + 1, parts, now_ms, keyframe), snapshot)
-        self._rows.write()
+    def _deliver(
+        self,
+        parts: Sequence[Cut],
+        now_ms: int,
+        keyframe: int,
+        snapshot: bytes,
+        *,
+        kept: int = 0,
+        ends_days: bool = False,
+    ) -> None:
+        """Make batches of a cut, and keep those that follow the `kept` that the outbox has.
+
+        `ends_days` states days that are not over.
+        """
+        first = self._outbox.head + 1 - kept
+        batches = self._messages(first, parts, now_ms, keyframe, ends_days=ends_days)
+        if batches[kept:]:
+            self._keep(batches[kept:], snapshot)
+            self._rows.write()
 
     def _messages(
-        self, first: int, parts: Sequence[Cut], now_ms: int, keyframe: int
+        self,
+        first: int,
+        parts: Sequence[Cut],
+        now_ms: int,
+        keyframe: int,
+        *,
+        ends_days: bool = False,
     ) -> list[bytes]:
+        """Make the batches of a cut: its parts, then the statements of days that are over."""
         schema = self._catalogue.hash
-        return self._batcher.data(first, parts, schema, now_ms, keyframe=keyframe, codec=self.codec)
+        codec = self.codec
+        batches = self._batcher.data(first, parts, schema, now_ms, keyframe=keyframe, codec=codec)
+        for part in parts:
+            # what the smaller codec makes takes longer to read than to make again the fast way
+            self._days.fold(decode(*part.encode(CODEC_DELTA)))
+        over = self._days.take(None if ends_days else now_ms)
+        return batches + self._batcher.statements(first + len(batches), over, schema, now_ms)
 
-    def _take_up(self, checkpoint: _Checkpoint) -> None:
+    def _take_up(self, checkpoint: Checkpoint) -> None:
         """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
         self._aggregator.restore(checkpoint.snapshot)
+        self._days.restore(checkpoint.days)
         self._rows.take_up(checkpoint.cut)
         # batches that the outbox lost since then are answered for, their numbers not used again
         self._outbox.skip_to(checkpoint.head + 1)
@@ -329,12 +366,21 @@ class Recorder:
                 self._replay(payload, is_behind_damage=lost > 0)
             elif kind == CUT:
                 self._rows.last_cut = number
-                now_ms, first, keyframe = _CUT_HEAD.unpack(payload)
+                now_ms, first, keyframe, what_for = _CUT_HEAD.unpack(payload)
+                if what_for == _FOR_ANNOUNCEMENT:
+                    continue
                 # behind a cut that was not kept none was; damage may have changed how many it makes
                 kept = 0 if has_delivered else max(0, self._outbox.head + 1 - first)
-                if parts := list(self._parts(now_ms))[kept:]:
-                    self._deliver(parts, now_ms, keyframe, self._aggregator.snapshot())
-                    has_delivered = True
+                head = self._outbox.head
+                self._deliver(
+                    list(self._parts(now_ms)),
+                    now_ms,
+                    keyframe,
+                    self._aggregator.snapshot(),
+                    kept=kept,
+                    ends_days=what_for == _FOR_LAST_ROWS,
+                )
+                has_delivered = has_delivered or self._outbox.head > head
         self.counters.damaged += lost
 
     def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
@@ -361,22 +407,22 @@ class Recorder:
                 gap_ms = last_due_ms + period_ms, first_due_ms - period_ms
                 self._aggregator.push_gap(group, *gap_ms, slots, Quality.STOPPED)
 
-    def _last_checkpoint(self, configured: Catalogue) -> _Checkpoint | None:
+    def _last_checkpoint(self, configured: Catalogue) -> tuple[Checkpoint, Catalogue] | None:
         for number in reversed(self._rows.numbers()):
             record = self._rows.read(number)
             if record is not None and record[0] == CHECKPOINT:
-                cut, head, schema = _CHECKPOINT_HEAD.unpack_from(record[1])
-                known = configured.hash == schema
-                catalogue = configured if known else self._catalogues.find(schema)
+                checkpoint = Checkpoint.from_bytes(record[1])
+                known = configured.hash == checkpoint.schema
+                catalogue = configured if known else self._catalogues.find(checkpoint.schema)
                 if catalogue is not None:
-                    snapshot = record[1][_CHECKPOINT_HEAD.size :]
-                    return _Checkpoint(cut, head, catalogue, snapshot)
+                    return checkpoint, catalogue
         return None
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write(self._cut_record(now_ms))
-        self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
+        self._write(self._cut_record(now_ms, _FOR_LAST_ROWS))
+        parts = list(self._parts(now_ms))
+        self._deliver(parts, now_ms, 0, self._aggregator.snapshot(), ends_days=True)
         aggregator = make_aggregator(catalogue)
         known = [group.identity for group in self._catalogue.groups]
         for number, group in enumerate(catalogue.groups):
@@ -388,13 +434,17 @@ class Recorder:
         while aggregator.cut(now_ms) is not None:
             pass  # those slots were delivered under the former catalogue
         self._catalogue, self._aggregator = catalogue, aggregator
+        self._days = day_book(catalogue)
         self._announce(now_ms)
 
     def _announce(self, now_ms: int) -> None:
         """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
         message = self._batcher.catalogue(self._catalogue, now_ms)
-        self._write(self._cut_record(now_ms))
-        self._keep([message], self._aggregator.snapshot())
+        self._write(self._cut_record(now_ms, _FOR_ANNOUNCEMENT))
+        snapshot = self._aggregator.snapshot()
+        self._keep([message], snapshot)
+        # twice: what follows cannot be read under the catalogue of a checkpoint before this
+        self._stage_checkpoint(snapshot)
         # ahead of the checkpoint that needs it, behind the batch whose sequence it names
         self._catalogues.keep(message)
         self._rows.write()

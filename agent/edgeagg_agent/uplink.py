@@ -1,7 +1,7 @@
-"""One destination: what to send next, and the MQTT connection it goes over.
+"""One destination: the MQTT connection to it, supplied with what its `Sender` says.
 
-`Sender` decides and knows no network; `Uplink` is its shell. A publish that the broker acknowledged
-has reached nobody yet: only the platform's receipt moves the cursor.
+Owns the connection, the pauses between two of them, and the check that the platform's history is
+the gateway's own. It decides nothing about what is sent.
 """
 
 from __future__ import annotations
@@ -17,79 +17,47 @@ from pathlib import Path
 import aiomqtt
 
 from edgeagg import topics
-from edgeagg.batch import Hello, Range, Receipt
+from edgeagg.batch import CHECK_BYTES, CREDIT_MAX, Hello, Origin, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.clock import JudgedClock
 from edgeagg_agent.outbox import Cursor, Outbox
+from edgeagg_agent.pace import Uniform
+from edgeagg_agent.sender import Sender
 from edgeagg_agent.site import Destination
 
 _log = logging.getLogger(__name__)
+_client_log = logging.getLogger(f"{__name__}.client")
+_client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
 
-_WINDOW = 16
-_TIMEOUT_MS = 5_000
-_TIMEOUT_MAX_MS = 60_000
-_RECONNECT_MAX_S = 30.0
-_KEEPALIVE_S = 10
+_KEEPALIVE_S = 9  # a silent connection is given up after twice that
+_PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
 _QUIET_S = 1.0
+_RECONNECT_MIN_S = 4.0
+_RECONNECT_MAX_S = 60.0
 
 
-class Sender:
-    """Sends a window of batches past the cursor, again after a time-out, until a receipt comes."""
+class Backoff:
+    """How long to pause before the next connection: drawn evenly from nothing to a limit.
 
-    def __init__(self, through: int, uniform: Callable[[float, float], float]) -> None:
-        """Begin behind `through`; `uniform` draws from an interval."""
-        self.through = through
-        self.resent_count = 0
+    The limit doubles with each try and falls back only when a platform has answered: a broker that
+    comes back sees its gateways spread over the whole limit, and one that accepts connections and
+    drops them again is not stormed.
+    """
+
+    def __init__(self, uniform: Uniform) -> None:
         self._uniform = uniform
-        self._ranges: tuple[Range, ...] = ()
-        self._sent_ms: dict[int, int] = {}
-        self._timeout_ms = _TIMEOUT_MS
-        self._answered_ms = 0
+        self._limit_s = _RECONNECT_MIN_S
 
-    def due(self, head: int, now_ms: int) -> list[int]:
-        """Return the sequences to publish now, by a clock that only runs forward."""
-        if any(now_ms - sent_ms >= self._timeout_ms for sent_ms in self._sent_ms.values()):
-            self.resent_count += len(self._sent_ms)
-            self._sent_ms.clear()
-            # full jitter: gateways that lost the same broker do not come back in step
-            limit_ms = min(2 * self._timeout_ms, _TIMEOUT_MAX_MS)
-            self._timeout_ms = int(self._uniform(_TIMEOUT_MS, limit_ms))
-        window = self._window(head)
-        # a restored platform may ask for earlier ones: those beyond the window have to wait again
-        self._sent_ms = {s: self._sent_ms[s] for s in window if s in self._sent_ms}
-        due = [sequence for sequence in window if sequence not in self._sent_ms]
-        self._sent_ms.update(dict.fromkeys(due, now_ms))
-        return due
+    def pause_s(self) -> float:
+        """Draw the next pause."""
+        pause_s = self._uniform(0, self._limit_s)
+        self._limit_s = min(2 * self._limit_s, _RECONNECT_MAX_S)
+        return pause_s
 
-    def take(self, receipt: Receipt) -> None:
-        """Let a receipt move the cursor: forward, or back when the platform lost what it had."""
-        if receipt.server_ms < self._answered_ms:
-            return  # overtaken by a later one
-        self._answered_ms = receipt.server_ms
-        if receipt.through > self.through or receipt.ranges != self._ranges:
-            self._timeout_ms = _TIMEOUT_MS
-        if receipt.through < self.through:
-            self._sent_ms.clear()
-        self.through = receipt.through
-        self._ranges = receipt.ranges
-        for sequence in list(self._sent_ms):
-            if sequence <= self.through or any(f <= sequence <= t for f, t in self._ranges):
-                del self._sent_ms[sequence]
-
-    def reconnected(self) -> None:
-        """Forget what was published on a connection that is gone."""
-        self.resent_count += len(self._sent_ms)
-        self._sent_ms.clear()
-
-    def _window(self, head: int) -> list[int]:
-        """Return the lowest sequences up to `head` that are not receipted."""
-        window: list[int] = []
-        first = self.through + 1
-        for begin, end in (*self._ranges, (head + 1, head + 1)):
-            window += range(first, min(begin, head + 1, first + _WINDOW - len(window)))
-            first = max(first, end + 1)
-        return window
+    def reset(self) -> None:
+        """Begin anew: all is well."""
+        self._limit_s = _RECONNECT_MIN_S
 
 
 class Uplink:
@@ -102,11 +70,24 @@ class Uplink:
         outbox: Outbox,
         cursor: Cursor,
         clock: JudgedClock,
+        on_foreign: Callable[[Origin], None],
     ) -> None:
-        self.sender = Sender(cursor.through, random.uniform)
+        """Deliver what `outbox` holds; `on_foreign` is told once of a history that is not ours."""
         self.is_connected = False
+        self.dropped_count = 0
+        announced = outbox.announcements_behind(cursor.through)
+        self.sender = Sender(
+            cursor.through,
+            random.uniform,
+            first=announced[-1] if announced else 0,
+            key=next(filter(outbox.is_key, announced), 0),
+        )
         self._destination, self._gateway = destination, gateway
         self._outbox, self._cursor, self._clock = outbox, cursor, clock
+        self._on_foreign = on_foreign
+        self._backoff = Backoff(random.uniform)
+        self._checked = 0
+        self._is_foreign = False
         self._news = asyncio.Event()
 
     @property
@@ -117,7 +98,11 @@ class Uplink:
     @property
     def waiting_count(self) -> int:
         """Batches that this destination has not receipted."""
-        return max(0, self._outbox.head - self.sender.through)
+        return self.sender.waiting(self._outbox.head)
+
+    def note_dropped(self, first: int, end: int) -> None:
+        """Count what the outbox has dropped of [first, end): this destination gets it as lost."""
+        self.dropped_count += self.sender.waiting(end - 1) - self.sender.waiting(first - 1)
 
     def wake(self) -> None:
         """Say that the outbox has grown."""
@@ -125,12 +110,10 @@ class Uplink:
 
     async def run(self) -> None:
         """Connect, deliver, reconnect; ends only by cancellation."""
-        pause_s = 1.0
         while True:
             try:
                 async with self._client() as client:
                     self.is_connected = True
-                    pause_s = 1.0
                     _log.info("%s: connected to %s", self.name, self._where)
                     await self._deliver(client)
             except* aiomqtt.MqttError as errors:
@@ -138,8 +121,7 @@ class Uplink:
                 _log.warning("%s: %s to %s: %s", self.name, state, self._where, _first(errors))
             finally:
                 self.is_connected = False
-            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, no secret
-            pause_s = min(2 * pause_s, _RECONNECT_MAX_S)
+            await asyncio.sleep(self._backoff.pause_s())
 
     @property
     def _where(self) -> str:
@@ -157,34 +139,39 @@ class Uplink:
             tls_context=ssl.create_default_context(cafile=to.ca_file or None) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
             keepalive=_KEEPALIVE_S,
-            timeout=_KEEPALIVE_S,
+            timeout=_PATIENCE_S,
             max_queued_incoming_messages=100,
+            # the sender has a window of its own
+            max_inflight_messages=CREDIT_MAX,
+            logger=_client_log,
         )
 
     async def _deliver(self, client: aiomqtt.Client) -> None:
         self.sender.reconnected()
-        await client.subscribe(topics.receipt(self._gateway), qos=1)
         async with asyncio.TaskGroup() as tasks:
+            # the broker takes it before the hello behind it, so nobody waits for its word
+            tasks.create_task(self._subscribe(client), name=f"subscribe[{self.name}]")
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
-            tasks.create_task(self._publish(client), name=f"publish[{self.name}]")
+            tasks.create_task(self._publish(client, tasks), name=f"publish[{self.name}]")
 
-    async def _publish(self, client: aiomqtt.Client) -> None:
-        resent_count = -1
+    async def _subscribe(self, client: aiomqtt.Client) -> None:
+        await client.subscribe(topics.receipt(self._gateway), qos=1)
+
+    async def _publish(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
+        """Publish what is due; the broker's word for each may take long and is not waited for."""
         while True:
-            now_ms = int(1000 * self._clock.monotonic_s())
-            due = self.sender.due(self._outbox.head, now_ms)
-            if resent_count != self.sender.resent_count:
-                # on connecting, and when a receiver may have started behind the last hello
-                await client.publish(topics.hello(self._gateway), self._hello(), qos=1)
-                resent_count = self.sender.resent_count
-            for sequence in due:
+            now_ms = self._now_ms()
+            if self.sender.hello_due(now_ms):
+                hello = self._hello()
+                tasks.create_task(client.publish(topics.hello(self._gateway), hello, qos=1))
+            for sequence in self.sender.due(self._outbox.head, now_ms):
                 try:
                     message = await asyncio.to_thread(self._outbox.read, sequence, self._gateway)
                 except OSError as error:
                     # as if it had been sent and not been receipted: the time-out sends it again
                     _log.warning("%s: batch %d: %s", self.name, sequence, error.strerror)
                     continue
-                await client.publish(topics.batch(self._gateway), message, qos=1)
+                tasks.create_task(client.publish(topics.batch(self._gateway), message, qos=1))
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the news
@@ -192,9 +179,16 @@ class Uplink:
                     await self._news.wait()
 
     def _hello(self) -> bytes:
-        signer = self._outbox.signer
+        box, signer = self._outbox, self._outbox.signer
+        origin, former = box.origin
         public = signer.public if signer else b""
-        return Hello(self._gateway, self._outbox.epoch, self._outbox.head, public).to_bytes(signer)
+        hello = Hello(
+            self._gateway, box.epoch, box.head, self._clock.now_ms(), origin, former, public
+        )
+        return hello.to_bytes(signer)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic_s() * 1000)
 
     async def _listen(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -203,7 +197,7 @@ class Uplink:
             except FormatError as error:
                 _log.warning("%s: not a receipt: %s", self.name, error)
                 continue
-            self._take(receipt)
+            await self._take(receipt)
 
     def _receipt(self, data: bytes) -> Receipt:
         keys = self._destination.platform_keys
@@ -211,23 +205,48 @@ class Uplink:
             raise FormatError("signed by none of the platform_keys")
         return Receipt.from_bytes(data)
 
-    def _take(self, receipt: Receipt) -> None:
+    async def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
         self._clock.take_platform(receipt.server_ms)
-        if receipt.through > self._outbox.head:
+        if self._is_foreign:
+            return
+        origin = await self._foreign(receipt)
+        if origin is not None:
+            self._is_foreign = True
+            self._on_foreign(origin)
+            return
+        self._backoff.reset()
+        self.sender.take(receipt, self._now_ms())
+        self._cursor.advance(self.sender.through)
+        self._news.set()
+
+    async def _foreign(self, receipt: Receipt) -> Origin | None:
+        """Tell how the platform's history of this epoch differs from ours, if it does."""
+        if receipt.last > self._outbox.head:
             _log.error(
                 "%s has sequence %d of epoch %d, the outbox ends at %d: the state directory was "
-                "put back from an older copy; move it away to open a new epoch",
+                "put back from an older copy, or two gateways use it; a new epoch begins",
                 self.name,
-                receipt.through,
+                receipt.last,
                 receipt.epoch,
                 self._outbox.head,
             )
-            return
-        self.sender.take(receipt)
-        self._cursor.advance(self.sender.through)
-        self._news.set()
+            return Origin.BEHIND
+        if receipt.last == self._checked or receipt.check == bytes(CHECK_BYTES):
+            return None
+        own = await asyncio.to_thread(self._outbox.check, receipt.last)
+        if own not in {None, receipt.check}:
+            _log.error(
+                "%s has other bytes than the outbox for sequence %d of epoch %d: two gateways use "
+                "copies of one state directory; a new epoch begins",
+                self.name,
+                receipt.last,
+                receipt.epoch,
+            )
+            return Origin.DIVERGED
+        self._checked = receipt.last
+        return None
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

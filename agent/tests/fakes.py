@@ -7,6 +7,7 @@ that is right until a test changes it.
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
@@ -184,6 +185,8 @@ def _answer(question, heard):
 class FakeRecorder:
     """Keeps what it is told."""
 
+    catalogue = SimpleNamespace(groups=[SimpleNamespace(meter=f"number {n}") for n in range(16)])
+
     def __init__(self, last_due_ms=None):
         self.rows = []  # (group, due_ms, at_ms, values, qualities)
         self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
@@ -192,9 +195,6 @@ class FakeRecorder:
 
     def last_due_ms(self, group):
         return self._last_due_ms.get(group)
-
-    def name(self, group):
-        return f"meter number {group}"
 
     def scan(self, group, *, due_ms, at_ms, plan, replies, ratios):
         values, qualities = plan.decode(replies, ratios=int(ratios))

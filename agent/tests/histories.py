@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.tests.fakes import GATEWAY, START_MS
 from agent.tests.killing import KilledError
-from edgeagg import content
+from edgeagg import content, statement
 from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
@@ -186,6 +186,7 @@ class Delivered:
         self.events = []  # rows and gaps
         self.windows = []
         self.anchored_count = 0
+        self.stated = {}
         self.batches = [Batch.from_bytes(message) for message in found]
         announced = {}
         for sequence, batch in enumerate(self.batches, start=1):
@@ -193,8 +194,12 @@ class Delivered:
             if batch.kind is BatchKind.CATALOGUE:
                 announced[batch.schema] = Catalogue.from_bytes(batch.payload)
                 continue
-            assert batch.kind is BatchKind.DATA, f"{sequence} is {batch.kind!r}"
             assert batch.schema in announced, f"{sequence} comes before its catalogue"
+            if batch.kind is BatchKind.STATEMENT:
+                for span, tally in statement.decode(batch.payload):
+                    self.stated.setdefault((batch.schema, span), statement.Tally()).add(tally)
+                continue
+            assert batch.kind is BatchKind.DATA, f"{sequence} is {batch.kind!r}"
             self._take(batch, announced[batch.schema])
 
     @property

@@ -47,6 +47,10 @@ class RefusingJournal:
         self._journal = Journal(directory, segment_bytes)
 
     def append(self, kind, payload):
+        if self._disk.error is not None and self._journal.next % 3 == 0:
+            # as where a segment is full: what is staged must be written before the next is begun
+            self._disk.refused += 1
+            raise OSError(self._disk.error, "refused")
         try:
             return self._journal.append(kind, payload)
         except IsADirectoryError:

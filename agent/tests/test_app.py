@@ -1,6 +1,7 @@
 """A whole agent on a fake bus: who gets which group, what it leaves behind, how it comes back."""
 
 import asyncio
+import itertools
 import json
 import socket
 from dataclasses import replace
@@ -8,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, FakeBus, FakeClock, write_site
-from agent.tests.histories import BYTES_MAX, Cut, Delivered, Gap, Gateway, Row, messages
+from agent.tests.histories import BYTES_MAX, Cut, Delivered, Gap, Gateway, Row, in_groups, messages
+from edgeagg.batch import Origin
 from edgeagg.model import Quality
-from edgeagg_agent import app
+from edgeagg_agent import app, epochs
 from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.config import load_site
 from edgeagg_agent.memory import FILE, Memory
@@ -257,3 +259,27 @@ async def test_nothing_is_read_for_a_minute_while_nobody_vouches_for_the_time(
         agent._outbox.close()
     assert unconfirmed.passed_s == pytest.approx(until_s, abs=0.2)
     assert ("nobody vouches for the time" in caplog.text) is (waits_s is None)
+
+
+async def test_an_agent_whose_numbers_others_used_leaves_all_it_has_to_a_new_epoch(site):
+    with site.monkeypatch.context() as patch:
+        patch.setattr(app.Agent, "stop", lambda agent: agent._leave_epoch(Origin.BEHIND))
+        first = await site.run(site.has_read_all)
+    former, new = sorted(epochs_of(site.folder))
+    assert {batch.epoch for batch in first.batches} == {new}
+    assert epochs.origin(site.folder, new) == (Origin.BEHIND, former)
+    groups = {event.group for event in first.events}
+    assert {0, 2, 3} <= groups, "what was read before stands under new numbers"
+    second = await site.run(site.has_read_all)
+    assert second.batches[: len(first.batches)] == first.batches
+    periods_ms = [group.period_ms for group in site.site.catalogue().groups]
+    for group, events in in_groups(second.events).items():
+        for before, after in itertools.pairwise(events):
+            last_ms = before.first_due_ms + (before.slots - 1) * periods_ms[group]
+            assert after.first_due_ms == last_ms + periods_ms[group], (
+                "no slot twice, none forgotten"
+            )
+
+
+def epochs_of(folder):
+    return [int(path.name.removeprefix("batches-")) for path in folder.glob("batches-*")]

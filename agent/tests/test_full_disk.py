@@ -207,9 +207,9 @@ async def test_undelivered_batches_are_dropped_oldest_first_and_counted(gateway,
     for place, step in enumerate(seconds(400)):
         disk.is_full = place > 200
         await gateway.do(step)
-    dropped = gateway.outbox.dropped_count
     assert gateway.recorder.counters.not_kept == 0
     found = [Batch.from_bytes(data) for data in await gateway.end(START_MS + 7_300_000)]
+    dropped = gateway.outbox.dropped_count
     lost = [batch.sequence for batch in found if batch.kind is BatchKind.LOST]
     assert found[0].kind is BatchKind.CATALOGUE, "or nothing under it could be read"
     assert lost == list(range(2, len(lost) + 2))

@@ -76,7 +76,7 @@ class Gateway:
         )
         self.pollers = [self._poller(config) for config in self.site.buses]
         self.uplinks = [
-            Uplink(to, GATEWAY, self.outbox, self.outbox.cursor(to.name), self.clock)
+            Uplink(to, GATEWAY, self.outbox, self.outbox.cursor(to.name), self.clock, pytest.fail)
             for to in self.site.destinations
         ]
 
@@ -115,7 +115,14 @@ def test_the_status_of_a_fresh_start_is_whole_and_plain_json(gateway):
     assert values["slots"] == {"cut": 0, "values": 0, "reasons": 0, "missed": 0}
     assert values["batches"]["head"] == 1  # the catalogue
     assert values["destinations"] == [
-        {"name": "platform", "connected": False, "receipted": 0, "waiting": 1, "resent": 0}
+        {
+            "name": "platform",
+            "connected": False,
+            "receipted": 0,
+            "waiting": 1,
+            "resent": 0,
+            "dropped": 0,
+        }
     ]
 
 

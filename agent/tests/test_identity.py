@@ -134,7 +134,7 @@ def test_the_command_shows_the_key_and_how_to_enter_it(site, capsys):
 def receipts(keys, *messages):
     """Return what an uplink takes from the messages when it pins these platform keys."""
     to = Destination("p", "127.0.0.1", 1, False, "", "", "", tuple(key.public for key in keys))
-    uplink = Uplink(to, GATEWAY, None, FakeCursor(), FakeClock())
+    uplink = Uplink(to, GATEWAY, FakeOutbox(), FakeCursor(), FakeClock(), lambda _origin: None)
     taken = []
     for data in messages:
         try:
@@ -148,11 +148,19 @@ class FakeCursor:
     through = 0
 
 
+class FakeOutbox:
+    def announcements_behind(self, through):
+        return []
+
+    def is_key(self, sequence):
+        return False
+
+
 def test_only_a_pinned_platform_key_is_believed(tmp_path):
     ours, second, theirs = (keyfile.make(tmp_path / name) for name in "abc")
     receipt = Receipt(GATEWAY, 1, 7, (), (), 1)
     messages = [receipt.to_bytes(signer) for signer in (ours, second, theirs, None)]
-    hello = Hello(GATEWAY, 1, 7, ours.public).to_bytes(ours)
+    hello = Hello(GATEWAY, 1, 7, 1, public=ours.public).to_bytes(ours)
     assert receipts([ours, second], *messages, hello) == [7, 7, None, None, None]
     # where nothing is pinned the transport alone is trusted
     assert receipts([], *messages) == [7, 7, 7, 7]

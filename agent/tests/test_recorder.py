@@ -385,6 +385,35 @@ async def test_checkpoints_are_not_written_more_often_than_as_many_bytes_of_read
     assert in_groups(Delivered(after).events) == in_groups(steps)
 
 
+@pytest.mark.parametrize("step_ms", [500, 4_000, 30_000])
+async def test_a_damaged_checkpoint_has_one_before_it(ram, disk, step_ms):
+    # from one checkpoint in all that time to one for every few cuts
+    plant = catalogue(
+        ("incomer", 1_000), ("pv", 2_000), windows=tuple(range(1_000, 90_000, step_ms))
+    )
+    steps = [minute_row(n) for n in range(400)]
+    outbox = Outbox(ram, now_ms=START_MS, bytes_max=BYTES_MAX)
+    recorder = Recorder(ram, outbox, GATEWAY, plant, now_ms=START_MS)
+    for number, step in enumerate(steps[:-5]):
+        step.push(recorder)
+        if number % 5 == 4:
+            await recorder.cut(step.at_ms)
+    for step in steps[-5:]:
+        step.push(recorder)
+    await recorder.commit()
+    outbox.close()
+    folder = ram / f"readings-{START_MS}"
+    journal = recorder_module.Journal(folder, 4096)
+    records = [journal.read(number) for number in range(journal.first, journal.committed)]
+    newest = [payload for kind, payload in records if kind == CHECKPOINT][-1]
+    file = max(file for file in folder.glob("*.journal") if newest in file.read_bytes())
+    data = file.read_bytes()
+    place = data.rindex(newest)
+    file.write_bytes(data[:place] + bytes(len(newest)) + data[place + len(newest) :])
+    _, after = await after_restart(ram, plant, LATER_MS)
+    assert in_groups(Delivered(after).events) == in_groups(steps)
+
+
 def minute_row(number):
     due_ms = START_MS + number * 1_000
     return Row(0, due_ms, due_ms + 7, (2_300 + number, number), bytes(2))

@@ -3,15 +3,15 @@
 
 mod columns;
 mod journal;
-mod keyframe;
+mod payload;
 mod signature;
 
+use payload::PyKeyframe;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyInt};
 
-use self::keyframe::PyKeyframe;
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
 use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
@@ -19,7 +19,7 @@ use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, RowView};
-use crate::table::{Column, WINDOW_COLUMNS};
+use crate::table::WINDOW_COLUMNS;
 use crate::totaliser::Guard;
 use crate::window::PointKind;
 
@@ -365,32 +365,6 @@ impl PyScanPlan {
     }
 }
 
-/// See `_core.pyi`.
-#[pyfunction]
-#[pyo3(signature = (codec, payload, keyframe=None))]
-#[allow(clippy::type_complexity)]
-fn decode(
-    py: Python<'_>,
-    codec: u8,
-    payload: &[u8],
-    keyframe: Option<&Bound<'_, PyKeyframe>>,
-) -> PyResult<Vec<(u8, u32, u32, usize, Vec<Column>)>> {
-    let keyframe = keyframe.map(|keyframe| &keyframe.get().0);
-    let tables = py.detach(|| codec::decode_on(codec, payload, keyframe))?;
-    Ok(tables
-        .iter()
-        .map(|table| {
-            (
-                table.kind().code(),
-                table.group(),
-                table.length_ms(),
-                table.rows(),
-                table.columns().to_vec(),
-            )
-        })
-        .collect())
-}
-
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add(
@@ -416,6 +390,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "decode_columns",
             "read_first",
             "read_segment",
+            "recode",
             "verify",
         ],
     )?;
@@ -435,9 +410,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
-    module.add_function(wrap_pyfunction!(decode, module)?)?;
-    module.add_function(wrap_pyfunction!(keyframe::anchor_of, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::decode, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::anchor_of, module)?)?;
     module.add_function(wrap_pyfunction!(columns::decode_columns, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_first, module)?)?;
+    module.add_function(wrap_pyfunction!(payload::recode, module)?)?;
     module.add_function(wrap_pyfunction!(journal::read_segment, module)?)
 }

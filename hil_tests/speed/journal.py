@@ -18,7 +18,7 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -193,8 +193,8 @@ def history(folder: Path, days: int) -> dict[str, float]:
     outbox = Outbox(state, now_ms=START_MS, bytes_max=_FOREVER)
     Recorder(state, outbox, GATEWAY, catalogue(), now_ms=START_MS)
     outbox.close()
-    day = list(_day(outbox.epoch))
-    bytes_per_day = sum(len(batch.to_bytes()) + _RECORD_HEAD_BYTES for batch in day)
+    day = list(_day(outbox.epoch, 1))
+    bytes_per_day = _bytes(day)
     _fill(state / f"batches-{outbox.epoch}", day, days)
     start_s = time.perf_counter()
     kept = Outbox(state, now_ms=START_MS, bytes_max=_FOREVER)
@@ -216,6 +216,7 @@ def history(folder: Path, days: int) -> dict[str, float]:
     return {
         "bytes_per_reading": bytes_per_day / readings,
         "gb_per_180_days": bytes_per_day * 180 / 1e9,
+        "gb_per_180_days_flushed_each_15min": _bytes(_day(outbox.epoch, 15)) * 180 / 1e9,
         "days": days,
         "kept_gb": kept_bytes / 1e9,
         "start_s": opened_s,
@@ -223,8 +224,12 @@ def history(folder: Path, days: int) -> dict[str, float]:
     }
 
 
-def _day(epoch: int) -> Iterator[Batch]:
-    """Yield the batches of a day, whose hours are all alike."""
+def _bytes(day: Iterable[Batch]) -> int:
+    return sum(len(batch.to_bytes()) + _RECORD_HEAD_BYTES for batch in day)
+
+
+def _day(epoch: int, minutes: int) -> Iterator[Batch]:
+    """Yield the batches of a day, whose hours are all alike, cut every so many minutes."""
     site, rows = catalogue(), hour(START_MS)
     kinds = [point.kind is Kind.TOTALISER for point in site.groups[0].points]
     aggregator = Aggregator([(MINUTE_MS, kinds)] * METERS, site.window_lengths_ms)
@@ -233,6 +238,8 @@ def _day(epoch: int) -> Iterator[Batch]:
         for meter, values in enumerate(rows[minute % 60]):
             aggregator.push_row(meter, due_ms, due_ms + 5 * meter, values, bytes(POINTS))
         cut_ms = due_ms + MINUTE_MS
+        if (minute + 1) % minutes:
+            continue
         while (part := aggregator.cut(cut_ms)) is not None:
             codec, payload = part.encode()
             yield Batch(GATEWAY, epoch, 1, BatchKind.DATA, site.hash, cut_ms, codec, payload)
@@ -270,7 +277,8 @@ def table(results: dict[str, Any]) -> Iterator[str]:
     past = results["history"]
     yield (
         f"its history: {past['bytes_per_reading']:.2f} bytes per reading, windows of 15 min and"
-        f" envelopes in; {past['gb_per_180_days']:.2f} GB in 180 days (at most 1)"
+        f" envelopes in; {past['gb_per_180_days']:.2f} GB in 180 days (at most 1),"
+        f" {past['gb_per_180_days_flushed_each_15min']:.2f} GB with a cut each 15 minutes"
     )
     yield (
         f"on {past['days']:.0f} days of it ({past['kept_gb']:.2f} GB): start"

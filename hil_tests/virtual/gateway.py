@@ -24,8 +24,8 @@ from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.sender import Sender
 from edgeagg_agent.site import Site
-from edgeagg_agent.uplink import Sender
 from hil_tests.virtual.clock import LeapingClock
 from hil_tests.virtual.errors import ViolationError
 from hil_tests.virtual.network import Network
@@ -134,6 +134,7 @@ class Gateway:
             self._site.catalogue(),
             now_ms=now_ms,
         )
+        self._groups = range(len(self._site.catalogue().groups))
         self._cursor = self.outbox.cursor("platform")
         self.sender = Sender(self._cursor.through, around.rng.uniform)
         self._read_news, self._send_news = asyncio.Event(), asyncio.Event()
@@ -144,8 +145,7 @@ class Gateway:
 
     def last_due_ms(self) -> list[int]:
         """Return, for every group, its last slot that is accounted for; 0 before the first."""
-        groups = range(len(self._site.catalogue().groups))
-        return [self.recorder.last_due_ms(group) or 0 for group in groups]
+        return [self.recorder.last_due_ms(group) or 0 for group in self._groups]
 
     async def run(self) -> None:
         """Poll, record and deliver until cancelled."""
@@ -179,7 +179,7 @@ class Gateway:
             raise ViolationError(
                 f"the platform has {receipt.through}, the outbox ends at {self.outbox.head}"
             )
-        self.sender.take(receipt)
+        self.sender.take(receipt, self._now_ms())
         self._cursor.advance(self.sender.through)
         if self.sender.through == self.outbox.head:
             self._all_sent.set()
@@ -242,17 +242,25 @@ class Gateway:
         while True:
             await network.connect()
             self.sender.reconnected()
-            hello = Hello(gateway, self.outbox.epoch, self.outbox.head).to_bytes()
-            network.send(Message(topics.hello(gateway), hello), self._around.platform)
             while network.is_connected():
-                for sequence in self.sender.due(self.outbox.head, self._clock.now_ms()):
+                if self.sender.hello_due(self._now_ms()):
+                    self._say_hello()
+                for sequence in self.sender.due(self.outbox.head, self._now_ms()):
                     data = await asyncio.to_thread(self.outbox.read, sequence, gateway)
                     network.send(Message(topics.batch(gateway), data), self._around.platform)
                 self._send_news.clear()
                 await self._wait_for_news()
 
+    def _say_hello(self) -> None:
+        box, gateway = self.outbox, self._site.gateway
+        hello = Hello(gateway, box.epoch, box.head, self._clock.now_ms(), *box.origin).to_bytes()
+        self._around.network.send(Message(topics.hello(gateway), hello), self._around.platform)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic_s() * 1000)
+
     async def _wait_for_news(self) -> None:
-        if self.sender.through >= self.outbox.head:
+        if self.sender.is_greeted and self.sender.through >= self.outbox.head:
             await self._send_news.wait()
             return
         with contextlib.suppress(TimeoutError):

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
+from edgeagg.receiver.reconcile import MeterDay, meter_days, reconcile
 from edgeagg.receiver.sqlite import SqliteStore
+from hil_tests.virtual.site import GATEWAY
 
 _GROUP_MAX = 64
 
@@ -33,8 +35,17 @@ class Platform:
         """Let go of the database."""
         await self._store.close()
 
+    async def reconcile(self) -> list[MeterDay]:
+        """Compare what was stated with what is in the database."""
+        compared = await reconcile(
+            self._store, GATEWAY, from_ms=0, to_ms=2**45, now_ms=self._now_ms()
+        )
+        return meter_days(compared)
+
     async def run(self, answer: Callable[[bytes], None]) -> None:
         """Commit everything that waits in one transaction, then answer; until cancelled."""
+        async for receipt in self.inbox.announce(self._now_ms()):
+            answer(receipt.to_bytes())
         while True:
             group = [await self._waiting.get()]
             with contextlib.suppress(asyncio.QueueEmpty):

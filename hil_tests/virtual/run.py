@@ -53,6 +53,7 @@ seed {self.seed}: {self.days:g} days in {self.took_s:.1f} s ({self.cpu_s:.1f} s 
   slots due {tally.due:,}: {_counted(tally.slots)}; unexplained 0, doubled 0
   values {tally.values:,}, wrong 0; reasons: {_counted(tally.reasons)}
   batches {tally.batches:,}, missing 0; windows {tally.windows:,}
+  days of meters stated {tally.meter_days:,}, all match; alarms 0
   messages {traffic.sent:,}: {traffic.lost:,} lost, {traffic.doubled:,} doubled
   gateway killed {self.gateway_kills} times, {self.torn_bytes:,} torn bytes wiped from its outbox
   platform killed {self.platform_kills} times; outages {self.outages}

@@ -18,6 +18,8 @@ from edgeagg import content
 from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
+from edgeagg.receiver.reconcile import MeterDay
+from edgeagg.statement import DAY_MS, LATENESS_MS, day_of
 from edgeagg_agent import metrics
 from edgeagg_agent.outbox import Outbox
 from hil_tests.sim.loads import UJ_PER_KWH
@@ -37,9 +39,12 @@ _TABLES = {  # with what puts their rows in order
     "uncertainties": "1, 2, 3",
     "statistics": "1, 2, 3",
     "demands": "1, 2, 3",
+    "statements": "1, 2, 3, 4",
     "quarantine": "1, 2, 3, 4",
 }
 _ROWS = ("readings", "windows", "gaps", "audits", "uncertainties", "statistics", "demands")
+FLUSH_MS = 600_000
+"""After this long what is over was cut, for sure."""
 _F32_ERROR = 2.0**-23  # of what a float register makes of a value, generously
 
 
@@ -53,6 +58,7 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
     windows: int = 0
     batches: int = 0
+    meter_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +123,25 @@ class Oracle:
             raise ViolationError(f"{len(wrong)} batches differ, the first is {min(wrong)[:2]}")
         if list(self._rows("SELECT epoch, through FROM streams")) != [(outbox.epoch, outbox.head)]:
             raise ViolationError("the platform does not count the batches as complete")
+        for kind, detail in self._rows("SELECT kind, detail FROM alarms"):
+            raise ViolationError(f"a false alarm: {kind}: {detail}")
         for reason, topic in self._rows("SELECT reason, topic FROM quarantine"):
             raise ViolationError(f"quarantined: {topic}: {reason}")
         self.tally.batches = len(kept)
+
+    def check_days(self, days: Sequence[MeterDay], span: Span) -> None:
+        """Each meter's whole day was stated, and the tables hold what was stated."""
+        for day in days:
+            if not day.matches:
+                raise ViolationError(
+                    f"{day.meter}, day from {day.start_ms}: stated {day.stated}, here {day.found}"
+                )
+        first = day_of(0, span.begun_ms)
+        whole = (span.ended_ms - LATENESS_MS - FLUSH_MS - first.start_ms) // DAY_MS
+        wanted = max(0, whole) * (len(self._meters) + 1)
+        if len({(day.meter, day.start_ms) for day in days}) < wanted:
+            raise ViolationError(f"{len(days)} days of meters were stated, {wanted} are over")
+        self.tally.meter_days = len(days)
 
     def _check_counts(self, outbox: Outbox) -> None:
         """No row is in two batches: the tables, whose keys are unique, hold all that were sent."""
@@ -199,7 +221,7 @@ def _contents(outbox: Outbox) -> Iterator[content.Content]:
             catalogue = Catalogue.from_bytes(batch.payload)
         elif batch.kind is BatchKind.LOST or catalogue is None:
             raise ViolationError(f"the outbox does not have batch {sequence}")
-        else:
+        elif batch.kind is BatchKind.DATA:
             back = content.anchor_of(batch.codec, batch.payload)
             payload = outbox.keyframe_payload(sequence - back) if back else None
             keyframe = Keyframe(payload) if payload is not None else None

@@ -102,11 +102,13 @@ class World:
             await self._between_slots()
             span = Span(begun_ms, self._host.host_ms(self._true_ms()))
             await self._finish(gateway)
+            days = [] if self._platform is None else await self._platform.reconcile()
             for life in (gateway_life, platform_life):
                 life.cancel()
         with closing(sqlite3.connect(self._database)) as connection:
             oracle = Oracle(connection, self._meters, self._host.true_ms_of)
             oracle.check(span, gateway.outbox)
+            oracle.check_days(days, span)
             self._travelled.update(oracle.digest())
         return oracle.tally, self._travelled.hexdigest()
 

@@ -25,6 +25,7 @@ __all__ = [
     "decode_columns",
     "read_first",
     "read_segment",
+    "recode",
     "verify",
 ]
 
@@ -267,6 +268,9 @@ def decode(
     An anchored payload needs its own keyframe, a self-contained one leaves it aside. Releases the
     GIL.
     """
+
+def recode(codec: int, payload: bytes, keyframe: Keyframe) -> tuple[int, bytes]:
+    """Return codec and payload of the same tables, referring to nothing. Releases the GIL."""
 
 def decode_columns(
     codec: int, payload: bytes, keyframe: Keyframe | None = None

@@ -7,6 +7,7 @@ Whose signature a message bears is `edgeagg.seal`'s matter.
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from edgeagg.seal import PUBLIC_BYTES, Domain, Signer, is_signed, sealed, unseal
 
 RANGES_MAX = 64
 SCHEMA_BYTES = 16
+CHECK_BYTES = 8
+CREDIT_MAX = 256
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 _CODEC_MAX = 255
@@ -30,7 +33,16 @@ class BatchKind(enum.IntEnum):
     CATALOGUE = 0
     DATA = 1
     LOST = 2  # the gateway no longer has what this sequence carried
+    STATEMENT = 3  # what the batches of a day, or of a part of it, add up to
     KEY = 4  # the gateway's next key; sealed by the one that it follows
+
+
+class Origin(enum.IntEnum):
+    """Why an epoch began."""
+
+    FRESH = 0  # the gateway had no store: its first start, or a lost card
+    BEHIND = 1  # a platform had more of the former epoch than the gateway: an old copy was put back
+    DIVERGED = 2  # a platform had other bytes than the gateway: somebody else writes the epoch too
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,8 @@ class Receipt:
     """What the platform has committed of one epoch of one gateway.
 
     Every sequence up to `through`, and those in `ranges`, is safe; those in `want` are asked for.
+    `credit` is how many batches may be under way without a receipt. `check` is how the message of
+    the last sequence in all of these begins when it is hashed (`check_of`), or zeros.
     """
 
     gateway: str
@@ -98,11 +112,20 @@ class Receipt:
     ranges: tuple[Range, ...]
     want: tuple[Range, ...]
     server_ms: int
+    credit: int = CREDIT_MAX
+    check: bytes = bytes(CHECK_BYTES)
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
-        for name in ("epoch", "through", "server_ms"):
+        for name in ("epoch", "through", "server_ms", "credit"):
             _check_number(name, getattr(self, name))
+        if not isinstance(self.check, bytes) or len(self.check) != CHECK_BYTES:
+            raise FormatError(f"a check that is not {CHECK_BYTES} bytes")
+
+    @property
+    def last(self) -> int:
+        """The highest sequence that is committed."""
+        return max(self.through, *(last for _, last in self.ranges), 0)
 
     def to_bytes(self, signer: Signer | None = None) -> bytes:
         """Encode."""
@@ -114,6 +137,8 @@ class Receipt:
                 [list(r) for r in self.ranges[:RANGES_MAX]],
                 [list(r) for r in self.want[:RANGES_MAX]],
                 self.server_ms,
+                self.credit,
+                self.check,
             ],
             Domain.RECEIPT,
             signer,
@@ -122,38 +147,46 @@ class Receipt:
     @staticmethod
     def from_bytes(data: bytes) -> Receipt:
         """Decode and check all but a signature; raise FormatError on anything else."""
-        gateway, epoch, through, ranges, want, server_ms = unsealed(data, 6)
-        return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), server_ms)
+        gateway, epoch, through, ranges, want, *rest = unsealed(data, 8)
+        return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), *rest)
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A gateway asks for its receipt; `head` is the last sequence it has cut.
+    """A gateway asks for its receipt; `head` is the last sequence it has cut, by `at_ms`.
 
-    `public` is the key that it signs with, empty where it does not: a platform that does not know
-    the gateway yet can take it from here.
+    `origin` and `former` say why this epoch began and which one it follows; 0: none. `public` is
+    the key that it signs with, empty where it does not: a platform that does not know the gateway
+    yet can take it from here.
     """
 
     gateway: str
     epoch: int
     head: int
+    at_ms: int
+    origin: Origin = Origin.FRESH
+    former: int = 0
     public: bytes = b""
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
-        for name in ("epoch", "head"):
+        for name in ("epoch", "head", "at_ms", "former"):
             _check_number(name, getattr(self, name))
         if not isinstance(self.public, bytes) or len(self.public) not in {0, PUBLIC_BYTES}:
             raise FormatError(f"a public key has {PUBLIC_BYTES} bytes")
 
     def to_bytes(self, signer: Signer | None = None) -> bytes:
         """Encode."""
-        return sealed([self.gateway, self.epoch, self.head, self.public], Domain.HELLO, signer)
+        fields = [self.epoch, self.head, self.at_ms, int(self.origin), self.former, self.public]
+        return sealed([self.gateway, *fields], Domain.HELLO, signer)
 
     @staticmethod
     def from_bytes(data: bytes) -> Hello:
         """Decode and check all but a signature; raise FormatError on anything else."""
-        return Hello(*unsealed(data, 4))
+        gateway, epoch, head, at_ms, origin, former, public = unsealed(data, 7)
+        if type(origin) is not int or origin not in tuple(Origin):
+            raise FormatError(f"origin {origin!r} is unknown to this version")
+        return Hello(gateway, epoch, head, at_ms, Origin(origin), former, public)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +215,11 @@ class NewKey:
         if not is_signed(key.public, Domain.NEW_KEY, gateway.encode() + former, key.proof):
             raise FormatError("a new key without the proof that the gateway has it")
         return key
+
+
+def check_of(message: bytes) -> bytes:
+    """Return what a receipt says of a message, seal and all: how its SHA-256 begins."""
+    return hashlib.sha256(message).digest()[:CHECK_BYTES]
 
 
 def check_gateway(name: object) -> str:

@@ -13,7 +13,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeagg import __version__, cli_judged, cli_receive, report, report_judged, tariff
+from edgeagg import (
+    __version__,
+    cli_delivery,
+    cli_judged,
+    cli_receive,
+    report,
+    report_judged,
+    tariff,
+)
 from edgeagg.cli_common import (
     TIME,
     asked_range,
@@ -46,6 +54,8 @@ _EXAMPLES = """examples:
   edgeagg audits --store sqlite:///platform.db --from 2026-11-01    what was bridged, and why?
   edgeagg demand --store sqlite:///platform.db --month 2026-11      the greatest demand of a month
   edgeagg tariffs                                        the tariffs that are known
+  edgeagg alarms --store sqlite:///platform.db           copied or restored gateways
+  edgeagg reconcile --store sqlite:///platform.db --day 2026-11-01
 """
 
 _BALANCE_EXAMPLES = """examples:
@@ -124,18 +134,19 @@ def _parser() -> argparse.ArgumentParser:
     shown.set_defaults(command=_register)
     known = commands.add_parser("tariffs", help="list the tariffs that are known")
     known.set_defaults(command=_tariffs)
-    bridged, peak = cli_judged.add_commands(commands)
-    for command in (look, weigh, energy, shown, bridged, peak):
+    judging = cli_judged.add_commands(commands)
+    delivery = cli_delivery.add_commands(commands)
+    for command in (look, weigh, energy, shown, *judging, *delivery):
         command.add_argument(
             "--store", required=True, help="sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
-    for command in (look, weigh, energy, shown, bridged, peak):
+    for command in (look, weigh, energy, shown, *judging, *delivery):
         command.add_argument("--gateway", help="only this gateway")
     for command in (weigh, energy):
         _add_range(command)
     for command in (energy, known):
         command.add_argument("--tariffs", type=Path, help="folder with tariffs of your own")
-    for command in (look, weigh, energy, shown, known, bridged, peak):
+    for command in (look, weigh, energy, shown, known, *judging, *delivery):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

@@ -20,7 +20,7 @@ from edgeagg.receiver.store import Store
 from edgeagg.tomltable import hint
 
 TIME = "a day or time such as 2026-11-01, 2026-11-01T08:15 or 2026-11-01T00:15Z"
-_TIME_MAX_MS = 2**45
+TIME_MAX_MS = 2**45
 
 
 def checked(store: str) -> str:
@@ -112,7 +112,7 @@ def instant(key: str, text: str | None, zone: zoneinfo.ZoneInfo) -> int | None:
         at_ms = round((at if at.tzinfo else at.replace(tzinfo=zone)).timestamp() * 1000)
     except (ValueError, OverflowError):
         at_ms = -1
-    if not 0 <= at_ms < _TIME_MAX_MS:
+    if not 0 <= at_ms < TIME_MAX_MS:
         raise ConfigError(key, "time", repr(text), TIME)
     return at_ms
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from edgeagg import _core, cells, judged
+from edgeagg import _core, cells, judged, statement
 from edgeagg.errors import FormatError
 from edgeagg.judged import AuditRow, DemandRow, StatisticsRow, UncertaintyRow
 from edgeagg.model import Catalogue, Group, Quality
@@ -62,12 +62,31 @@ class GapRow:
     reason: int
 
 
-_Row = ReadingRow | WindowRow | GapRow | AuditRow | UncertaintyRow | StatisticsRow | DemandRow
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """What the gateway stated of a group's slots in [start, end)."""
+
+    group: Group
+    start_ms: int
+    end_ms: int
+    tally: statement.Tally
+
+
+_Row = (
+    ReadingRow
+    | WindowRow
+    | GapRow
+    | AuditRow
+    | UncertaintyRow
+    | StatisticsRow
+    | DemandRow
+    | StatementRow
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All rows of one data batch."""
+    """All rows of one data batch, or of one statement."""
 
     readings: tuple[ReadingRow, ...]
     windows: tuple[WindowRow, ...]
@@ -76,12 +95,13 @@ class Content:
     uncertainties: tuple[UncertaintyRow, ...] = ()
     statistics: tuple[StatisticsRow, ...] = ()
     demands: tuple[DemandRow, ...] = ()
+    statements: tuple[StatementRow, ...] = ()
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
         tables: tuple[Sequence[_Row], ...] = (
             *(self.readings, self.windows, self.gaps, self.audits),
-            *(self.uncertainties, self.statistics, self.demands),
+            *(self.uncertainties, self.statistics, self.demands, self.statements),
         )
         groups = [row.group for table in tables for row in table]
         # one object per group of the catalogue: hashing its points for every row would cost most
@@ -128,6 +148,20 @@ def decode(
         tuple(found.statistics),
         tuple(found.demands),
     )
+
+
+def decode_statement(payload: bytes, catalogue: Catalogue) -> Content:
+    """Decode a statement made under `catalogue`; raise FormatError when it does not fit it."""
+    found = []
+    for span, tally in statement.decode(payload):
+        if span.group >= len(catalogue.groups):
+            raise FormatError(f"group {span.group} is not in the catalogue")
+        group = catalogue.groups[span.group]
+        if not tally.registers.keys() <= set(group.totalisers):
+            raise FormatError(f"meter {group.meter}: a register of a point that is no totaliser")
+        row = StatementRow(group, cells.time(span.start_ms), cells.time(span.end_ms), tally)
+        found.append(row)
+    return Content((), (), (), statements=tuple(found))
 
 
 @dataclass(slots=True)

@@ -107,6 +107,12 @@ class Group:
         points = tuple((p.name, p.unit, p.exponent, p.kind) for p in self.points)
         return self.meter, self.period_ms, points
 
+    @property
+    def totalisers(self) -> tuple[int, ...]:
+        """The places of the totalisers among the points."""
+        points = enumerate(self.points)
+        return tuple(place for place, point in points if point.kind is Kind.TOTALISER)
+
 
 @dataclass(frozen=True, slots=True)
 class MeterInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 
 from edgeagg import topics
 from edgeagg._core import SecretKey
-from edgeagg.batch import Batch, BatchKind, Hello, NewKey
+from edgeagg.batch import Batch, BatchKind, Hello, NewKey, Origin, check_of
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission, State
+from edgeagg.receiver.ledger import AlarmKind
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg.seal import Signer
 
@@ -48,7 +50,9 @@ def message(batch: Batch, signer: Signer | None = OURS) -> Message:
 
 def hello(signer: Signer = OURS, *, shown: Signer | None = None, gateway: str = GATEWAY) -> Message:
     public = (shown or signer).public
-    return Message(topics.hello(gateway), Hello(gateway, EPOCH, 1, public).to_bytes(signer))
+    return Message(
+        topics.hello(gateway), Hello(gateway, EPOCH, 1, EPOCH, public=public).to_bytes(signer)
+    )
 
 
 def reasons(path: Path) -> list[str]:
@@ -84,6 +88,34 @@ async def test_nobody_else_gets_in(store: SqliteStore, path: Path) -> None:
     assert len(reasons(path)) == len(forged)
 
 
+async def test_a_receipt_tells_of_the_bytes_as_they_were_signed(store: SqliteStore) -> None:
+    await store.add_key(GATEWAY, OURS.public, 1)
+    signed = message(lost(1))
+    (receipt,) = await Inbox(store).take([signed], 5)
+    assert receipt.check == check_of(signed.data) != check_of(lost(1).to_bytes())
+
+
+async def test_what_nobody_has_signed_raises_no_alarm_and_takes_no_credit(
+    store: SqliteStore,
+) -> None:
+    await store.add_key(GATEWAY, OURS.public, 1)
+    inbox = Inbox(store)
+    await inbox.take([message(lost(1))], 5)
+    copied = Hello(GATEWAY, EPOCH + 1, 0, 9, Origin.DIVERGED, EPOCH, THEIRS.public)
+    strange = [
+        message(dataclasses.replace(lost(1), kind=BatchKind.STATEMENT, payload=b"other"), THEIRS),
+        Message(topics.hello(GATEWAY), copied.to_bytes(THEIRS)),
+        *(hello(THEIRS, gateway=f"qp-1{number}") for number in range(9)),
+    ]
+    credit = inbox.credit.grant(5)
+    assert await inbox.take(strange, 6) == []
+    assert await store.ledger.alarms() == []
+    assert inbox.credit.grant(6) == credit
+    ours = dataclasses.replace(copied, public=OURS.public).to_bytes(OURS)
+    await inbox.take([Message(topics.hello(GATEWAY), ours)], 7)
+    assert [alarm.kind for alarm in await store.ledger.alarms()] == [AlarmKind.FORK]
+
+
 async def test_a_new_gateway_is_let_in_with_the_key_that_it_comes_with(store: SqliteStore) -> None:
     inbox = Inbox(store, Admission.FIRST_USE)
     assert await inbox.take([message(lost(1))], 5) == []
@@ -96,7 +128,7 @@ async def test_a_new_gateway_is_let_in_with_the_key_that_it_comes_with(store: Sq
 
 async def test_a_new_gateway_must_sign_with_the_key_that_it_shows(store: SqliteStore) -> None:
     inbox = Inbox(store, Admission.FIRST_USE)
-    bare = Message(topics.hello(GATEWAY), Hello(GATEWAY, EPOCH, 1).to_bytes(OURS))
+    bare = Message(topics.hello(GATEWAY), Hello(GATEWAY, EPOCH, 1, EPOCH).to_bytes(OURS))
     stolen = Message(topics.hello(OTHER), hello().data)
     assert await inbox.take([hello(THEIRS, shown=OURS), bare, stolen], 5) == []
     assert await store.keys() == []

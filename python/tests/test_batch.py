@@ -17,8 +17,10 @@ from edgeagg.batch import (
     Batch,
     BatchKind,
     Hello,
+    Origin,
     Receipt,
     check_gateway,
+    check_of,
 )
 from edgeagg.errors import FormatError
 from edgeagg.seal import MESSAGE_BYTES_MAX
@@ -57,9 +59,11 @@ RECEIPT = Receipt(
     ranges=((4, 5), (9, 9)),
     want=((3, 3), (6, 8)),
     server_ms=1_790_000_060_123,
+    credit=64,
+    check=bytes(range(8)),
 )
 RECEIPT_BYTES = bytes.fromhex(
-    "99"  # array of 9
+    "9b"  # array of 11
     "01"  # format version
     "00"  # seal suite: CRC-32
     "a7 71 70 2d 30 30 30 31"  # gateway, text of 7: qp-0001
@@ -68,19 +72,31 @@ RECEIPT_BYTES = bytes.fromhex(
     "92 92 04 05 92 09 09"  # ranges: [[4, 5], [9, 9]]
     "92 92 03 03 92 06 08"  # want: [[3, 3], [6, 8]]
     "cf 00 00 01 a0 c4 51 56 db"  # server_ms
-    "c4 04 1b 33 e7 1c"  # CRC-32
+    "40"  # credit
+    "c4 08 00 01 02 03 04 05 06 07"  # check, 8 bytes
+    "c4 04 e4 c7 9c a5"  # CRC-32
 )
 
-HELLO = Hello(gateway="qp-0001", epoch=1_790_000_000_000, head=7)
+HELLO = Hello(
+    gateway="qp-0001",
+    epoch=1_790_000_000_000,
+    head=7,
+    at_ms=1_790_000_060_123,
+    origin=Origin.BEHIND,
+    former=5,
+)
 HELLO_BYTES = bytes.fromhex(
-    "97"  # array of 7
+    "9a"  # array of 10
     "01"  # format version
     "00"  # seal suite: CRC-32
     "a7 71 70 2d 30 30 30 31"  # gateway, text of 7: qp-0001
     "cf 00 00 01 a0 c4 50 6c 00"  # epoch
     "07"  # head
+    "cf 00 00 01 a0 c4 51 56 db"  # at_ms
+    "01"  # origin: behind
+    "05"  # former epoch
     "c4 00"  # no key
-    "c4 04 12 f3 80 c2"  # CRC-32
+    "c4 04 bf ce aa d3"  # CRC-32
 )
 
 GOLDEN = pytest.mark.parametrize(
@@ -114,12 +130,17 @@ RECEIPTS = st.builds(
     ranges=RANGES,
     want=RANGES,
     server_ms=NUMBERS,
+    credit=NUMBERS,
+    check=st.binary(min_size=8, max_size=8),
 )
 HELLOS = st.builds(
     Hello,
     gateway=GATEWAYS,
     epoch=NUMBERS,
     head=NUMBERS,
+    at_ms=NUMBERS,
+    origin=st.sampled_from(Origin),
+    former=NUMBERS,
     public=st.one_of(st.just(b""), st.binary(min_size=32, max_size=32)),
 )
 PARSERS: tuple[Callable[[bytes], Message], ...] = (
@@ -226,7 +247,7 @@ def test_an_epoch_that_no_database_can_hold_is_refused(epoch: int) -> None:
     with pytest.raises(FormatError, match="epoch"):
         Batch.from_bytes(sealed(*fields))
     with pytest.raises(FormatError, match="epoch"):
-        Hello.from_bytes(sealed("qp-0001", epoch, 7, b""))
+        Hello.from_bytes(sealed("qp-0001", epoch, 7, 0, 0, 0, b""))
 
 
 def test_a_codec_number_is_one_byte() -> None:
@@ -278,7 +299,8 @@ def test_version_and_suite_are_whole_numbers(like_a_number: object) -> None:
 
 def test_the_seal_is_a_field_of_its_own() -> None:
     packer = msgpack.Packer()
-    body = packer.pack_array_header(7) + b"".join(map(packer.pack, (1, 0, "qp-0001", 1, 7, b"")))
+    fields = (1, 0, "qp-0001", 1, 7, 0, 0, 0, b"")
+    body = packer.pack_array_header(10) + b"".join(map(packer.pack, fields))
     # the right four bytes, but at the end of a longer field
     body += b"\xc4\x0a????"
     crc = zlib.crc32(body).to_bytes(4, "little")
@@ -287,9 +309,9 @@ def test_the_seal_is_a_field_of_its_own() -> None:
 
 
 def test_a_message_of_another_type_is_refused_by_its_number_of_fields() -> None:
-    with pytest.raises(FormatError, match="7 fields, 11 expected"):
+    with pytest.raises(FormatError, match="10 fields, 11 expected"):
         Batch.from_bytes(HELLO_BYTES)
-    with pytest.raises(FormatError, match="11 fields, 7 expected"):
+    with pytest.raises(FormatError, match="11 fields, 10 expected"):
         Hello.from_bytes(BATCH_BYTES)
 
 
@@ -315,6 +337,30 @@ def test_a_receipt_carries_at_most_64_ranges() -> None:
     many = tuple((2 * n, 2 * n) for n in range(1, 200))
     read = Receipt.from_bytes(dataclasses.replace(RECEIPT, ranges=many, want=many).to_bytes())
     assert read.ranges == read.want == many[:RANGES_MAX]
+
+
+@pytest.mark.parametrize("origin", [3, -1, None, "fresh", True, 1.0])
+def test_an_unknown_origin_is_refused(origin: object) -> None:
+    with pytest.raises(FormatError, match="unknown to this version"):
+        Hello.from_bytes(sealed("qp-0001", 1, 7, 0, origin, 0, b""))
+
+
+@pytest.mark.parametrize("check", [b"1234567", b"123456789", "12345678", None])
+def test_a_check_of_another_length_is_refused(check: object) -> None:
+    fields = fields_of(RECEIPT)
+    fields[7] = check
+    with pytest.raises(FormatError, match="a check that is not 8 bytes"):
+        Receipt.from_bytes(sealed(*fields))
+
+
+def test_the_last_committed_sequence_is_that_of_the_last_range() -> None:
+    assert RECEIPT.last == 9
+    assert dataclasses.replace(RECEIPT, ranges=()).last == 2
+
+
+def test_a_check_is_the_begin_of_the_sha_256_of_a_message() -> None:
+    # FIPS 180-4, the example "abc"
+    assert check_of(b"abc").hex() == "ba7816bf8f01cfea"
 
 
 def test_a_message_beyond_256_kib_is_neither_sent_nor_read() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeagg import _core, topics
-from edgeagg.batch import Batch, BatchKind, Hello, Range, Receipt
+from edgeagg import _core, statement, topics
+from edgeagg.batch import Batch, BatchKind, Hello, Origin, Range, Receipt, check_of
 from edgeagg.errors import FormatError, StoreError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg.receiver.inbox import Counters, Inbox, Message
@@ -75,7 +75,7 @@ def message(batch: Batch) -> Message:
 
 
 def hello(head: int) -> Message:
-    return Message(topics.hello(GATEWAY), Hello(GATEWAY, EPOCH, head).to_bytes())
+    return Message(topics.hello(GATEWAY), Hello(GATEWAY, EPOCH, head, EPOCH).to_bytes())
 
 
 def receipt(through: int, ranges: Sequence[Range] = (), want: Sequence[Range] = ()) -> Receipt:
@@ -90,8 +90,16 @@ def stored(path: Path, statement: str) -> list[tuple[object, ...]]:
         connection.close()
 
 
+async def take_all(
+    inbox: Inbox, messages: Sequence[Message], now_ms: int = NOW_MS
+) -> list[Receipt]:
+    """Return the receipts without their checks, which have a test of their own."""
+    answers = await inbox.take(messages, now_ms)
+    return [dataclasses.replace(answer, check=bytes(8)) for answer in answers]
+
+
 async def take(inbox: Inbox, *batches: Batch) -> list[Receipt]:
-    return await inbox.take([message(batch) for batch in batches], NOW_MS)
+    return await take_all(inbox, [message(batch) for batch in batches])
 
 
 async def test_a_catalogue_and_its_data_are_committed_and_answered_once(
@@ -187,6 +195,14 @@ async def test_a_loss_declared_for_a_batch_that_is_there_changes_nothing(inbox: 
     assert status.lost_batches == 0
 
 
+async def test_a_batch_that_comes_behind_its_declared_loss_is_no_conflict(inbox: Inbox) -> None:
+    await take(inbox, catalogue_batch(), lost_batch(2))
+    assert await take(inbox, data_batch(2)) == [receipt(2)]
+    assert inbox.counters == Counters(new=2, again=1)
+    (status,) = await inbox.store.streams()
+    assert status.lost_batches == 1
+
+
 def poison() -> list[Batch]:
     good = data_batch(2)
     twisted = dataclasses.replace(catalogue_batch(2), schema=bytes(16))
@@ -217,14 +233,14 @@ async def test_a_poison_batch_is_quarantined_once_and_stops_nobody(
     [
         ("edgeagg/v1/qp-0002/batch", "a message of qp-0001 on a topic of qp-0002"),
         ("edgeagg/v1/qp-0001/receipt", "nothing is expected on edgeagg/v1/qp-0001/receipt"),
-        ("edgeagg/v1/qp-0001/hello", "11 fields, 7 expected"),
+        ("edgeagg/v1/qp-0001/hello", "11 fields, 10 expected"),
         ("elsewhere", "'elsewhere' is not one of our topics"),
     ],
 )
 async def test_a_batch_on_a_wrong_topic_is_refused_without_a_receipt(
     inbox: Inbox, path: Path, topic: str, reason: str
 ) -> None:
-    assert await inbox.take([Message(topic, catalogue_batch().to_bytes())], NOW_MS) == []
+    assert await take_all(inbox, [Message(topic, catalogue_batch().to_bytes())], NOW_MS) == []
     assert inbox.counters == Counters(refused=1)
     assert stored(path, "SELECT received_ms, topic, reason FROM quarantine") == [
         (NOW_MS, topic, reason)
@@ -233,9 +249,9 @@ async def test_a_batch_on_a_wrong_topic_is_refused_without_a_receipt(
 
 
 async def test_a_hello_is_answered_with_what_is_committed(inbox: Inbox) -> None:
-    assert await inbox.take([hello(7)], NOW_MS) == [receipt(0)]
+    assert await take_all(inbox, [hello(7)], NOW_MS) == [receipt(0)]
     await take(inbox, catalogue_batch(), data_batch(3))
-    assert await inbox.take([hello(7)], NOW_MS) == [receipt(1, ranges=[(3, 3)], want=[(2, 2)])]
+    assert await take_all(inbox, [hello(7)], NOW_MS) == [receipt(1, ranges=[(3, 3)], want=[(2, 2)])]
     assert len(await inbox.store.streams()) == 1
 
 
@@ -282,7 +298,7 @@ async def test_no_receipt_covers_a_commit_that_is_not_finished_though_its_caller
     # decoding needs no rest, so after one the commit is under way in the store's thread
     await asyncio.sleep(0)
     given_up.cancel()
-    (answer,) = await inbox.take([hello(39)], NOW_MS)
+    (answer,) = await take_all(inbox, [hello(39)], NOW_MS)
     assert stored(path, "SELECT max(sequence) FROM batches") == [(answer.through,)]
     with pytest.raises(asyncio.CancelledError):
         await given_up
@@ -291,3 +307,102 @@ async def test_no_receipt_covers_a_commit_that_is_not_finished_though_its_caller
 def test_what_is_no_message_at_all_cannot_be_built() -> None:
     with pytest.raises(FormatError):
         Batch("QP 1", EPOCH, 1, BatchKind.DATA, bytes(16), 0, 1, b"")
+
+
+async def alarms(inbox: Inbox) -> list[tuple[str, int, int, int]]:
+    found = await inbox.store.ledger.alarms()
+    return [(alarm.kind.value, alarm.epoch, alarm.sequence, alarm.times) for alarm in found]
+
+
+async def greet(inbox: Inbox, greeting: Hello) -> None:
+    await inbox.take([Message(topics.hello(GATEWAY), greeting.to_bytes())], NOW_MS)
+
+
+async def test_a_receipt_tells_how_the_last_message_hashes(inbox: Inbox) -> None:
+    (empty,) = await inbox.take([hello(0)], NOW_MS)
+    assert empty.check == bytes(8)
+    last = data_batch(4)
+    (answer,) = await inbox.take(
+        [message(catalogue_batch()), message(data_batch(2)), message(last)], NOW_MS
+    )
+    assert (answer.last, answer.check) == (4, check_of(last.to_bytes()))
+
+
+async def test_other_bytes_under_one_identity_raise_a_fork_alarm(inbox: Inbox) -> None:
+    await take(inbox, catalogue_batch(), data_batch(2))
+    assert await alarms(inbox) == []
+    await take(inbox, data_batch(2, voltage=1))
+    await take(inbox, data_batch(2, voltage=2))
+    assert await alarms(inbox) == [("fork", EPOCH, 2, 2)]
+
+
+async def test_a_hello_behind_what_is_committed_raises_a_rollback_alarm(inbox: Inbox) -> None:
+    await take(inbox, catalogue_batch(), data_batch(2), data_batch(3))
+    later_ms = EPOCH + 3_600_000
+    await greet(inbox, Hello(GATEWAY, EPOCH, 3, later_ms))
+    await greet(inbox, Hello(GATEWAY, EPOCH, 9, later_ms))
+    assert await alarms(inbox) == []
+    await greet(inbox, Hello(GATEWAY, EPOCH, 2, later_ms))
+    assert await alarms(inbox) == [("rollback", EPOCH, 3, 1)]
+
+
+async def test_a_hello_that_was_overtaken_by_its_gateways_next_batch_is_no_alarm(
+    inbox: Inbox,
+) -> None:
+    await take(inbox, catalogue_batch(), data_batch(2), data_batch(3))
+    await greet(inbox, Hello(GATEWAY, EPOCH, 2, EPOCH + 2))
+    assert await alarms(inbox) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "kind"), [(Origin.BEHIND, "rollback"), (Origin.DIVERGED, "fork")]
+)
+async def test_a_gateway_that_left_its_epoch_says_why(
+    inbox: Inbox, origin: Origin, kind: str
+) -> None:
+    for _ in range(3):
+        await greet(inbox, Hello(GATEWAY, EPOCH + 9, 0, EPOCH, origin, EPOCH))
+    await greet(inbox, Hello("qp-0001", EPOCH, 0, EPOCH))
+    assert await alarms(inbox) == [(kind, EPOCH + 9, 0, 3)]
+
+
+async def test_a_receiver_that_starts_announces_what_it_has_of_every_gateway(
+    inbox: Inbox,
+) -> None:
+    await take(inbox, catalogue_batch(), data_batch(2))
+    newer = dataclasses.replace(catalogue_batch(), epoch=EPOCH + 7)
+    await inbox.take([message(newer)], NOW_MS)
+    again = Inbox(inbox.store)
+    said = [answer async for answer in again.announce(NOW_MS)]
+    assert [(answer.epoch, answer.through) for answer in said] == [(EPOCH + 7, 1)]
+
+
+async def test_credit_is_the_queue_shared_by_those_who_were_heard_of_lately(inbox: Inbox) -> None:
+    (alone,) = await inbox.take([hello(0)], NOW_MS)
+    assert alone.credit == 256
+    crowd = [
+        Message(topics.hello(name), Hello(name, EPOCH, 0, EPOCH).to_bytes())
+        for name in (f"qp-{number}" for number in range(511))
+    ]
+    answers = await inbox.take(crowd, NOW_MS + 30_000)
+    assert {answer.credit for answer in answers} == {2}
+    (later,) = await inbox.take([hello(0)], NOW_MS + 91_000)
+    assert later.credit == 256
+
+
+async def test_a_statement_waits_for_its_catalogue_and_is_checked_against_it(
+    inbox: Inbox, path: Path
+) -> None:
+    tally = statement.Tally(2, 2, 0, 0, 5, {1: (10, 3, 10, 3)})
+    payload = statement.encode([(statement.Span(0, 0, statement.DAY_MS), tally)])
+    stated = dataclasses.replace(data_batch(2), kind=BatchKind.STATEMENT, codec=0, payload=payload)
+    assert await take(inbox, stated) == [receipt(0)]
+    assert await take(inbox, catalogue_batch(), stated) == [receipt(2)]
+    assert stored(path, "SELECT slots, value_count, registers FROM statements") == [
+        (2, 2, "[[1, 10, 3, 10, 3]]")
+    ]
+    gauge = statement.Tally(2, 2, 0, 0, 5, {0: (10, 3, 10, 3)})
+    for span, wrong in ((statement.Span(0, 0, 5), gauge), (statement.Span(1, 0, 5), tally)):
+        refused = dataclasses.replace(stated, sequence=3, payload=statement.encode([(span, wrong)]))
+        assert await take(inbox, refused) == [receipt(2)]
+    assert inbox.counters.refused == 2

@@ -22,6 +22,7 @@ from python.tests.test_inbox import (
     lost_batch,
     message,
     receipt,
+    take_all,
 )
 
 
@@ -63,8 +64,8 @@ def behind(keyframe: Batch, sequence: int) -> Batch:
 async def test_a_batch_behind_a_committed_keyframe_is_stored(store: SqliteStore) -> None:
     inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
-    await inbox.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
-    answered = await inbox.take([message(behind(keyframe, 3))], NOW_MS)
+    await take_all(inbox, [message(catalogue_batch()), message(keyframe)], NOW_MS)
+    answered = await take_all(inbox, [message(behind(keyframe, 3))], NOW_MS)
     assert answered == [receipt(3)]
     (count,) = await store.slots(GATEWAY)
     assert (count.rows, count.values, count.gap_slots) == (20, 40, 0)
@@ -76,11 +77,11 @@ async def test_a_batch_before_its_keyframe_waits_and_is_taken_when_it_comes_agai
     inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
     late = behind(keyframe, 3)
-    await inbox.take([message(catalogue_batch())], NOW_MS)
-    assert await inbox.take([message(late)], NOW_MS) == [receipt(1)]
+    await take_all(inbox, [message(catalogue_batch())], NOW_MS)
+    assert await take_all(inbox, [message(late)], NOW_MS) == [receipt(1)]
     assert inbox.counters.waiting == 1
-    assert await inbox.take([message(keyframe)], NOW_MS) == [receipt(2)]
-    assert await inbox.take([message(late)], NOW_MS) == [receipt(3)]
+    assert await take_all(inbox, [message(keyframe)], NOW_MS) == [receipt(2)]
+    assert await take_all(inbox, [message(late)], NOW_MS) == [receipt(3)]
     assert inbox.counters == Counters(new=3, waiting=1)
 
 
@@ -89,25 +90,25 @@ async def test_a_lost_keyframe_ends_the_batches_behind_it_as_lost_and_says_so_on
 ) -> None:
     inbox = Inbox(store, Admission.ANYBODY)
     orphan = behind(alone(2), 3)
-    await inbox.take([message(catalogue_batch()), message(lost_batch(2))], NOW_MS)
+    await take_all(inbox, [message(catalogue_batch()), message(lost_batch(2))], NOW_MS)
     for _ in range(2):
-        assert await inbox.take([message(orphan)], NOW_MS) == [receipt(3)]
+        assert await take_all(inbox, [message(orphan)], NOW_MS) == [receipt(3)]
     assert inbox.counters.undecodable == 1
     assert (await store.quarantined()).row_count == 1
     (status,) = await store.streams()
     assert (status.through, status.lost_batches) == (3, 2)
     # what comes behind it goes on
-    assert await inbox.take([message(alone(4))], NOW_MS) == [receipt(4)]
+    assert await take_all(inbox, [message(alone(4))], NOW_MS) == [receipt(4)]
 
 
 async def test_a_keyframe_outlives_the_receiver(store: SqliteStore) -> None:
     keyframe = alone(2)
-    await Inbox(store, Admission.ANYBODY).take(
-        [message(catalogue_batch()), message(keyframe)], NOW_MS
+    await take_all(
+        Inbox(store, Admission.ANYBODY), [message(catalogue_batch()), message(keyframe)], NOW_MS
     )
-    assert await Inbox(store, Admission.ANYBODY).take([message(behind(keyframe, 3))], NOW_MS) == [
-        receipt(3)
-    ]
+    assert await take_all(
+        Inbox(store, Admission.ANYBODY), [message(behind(keyframe, 3))], NOW_MS
+    ) == [receipt(3)]
 
 
 async def test_keyframes_too_old_for_any_batch_to_come_are_forgotten(store: SqliteStore) -> None:
@@ -115,11 +116,13 @@ async def test_keyframes_too_old_for_any_batch_to_come_are_forgotten(store: Sqli
     keyframe = alone(2)
     anchored = behind(keyframe, 18)
     later = [behind(keyframe, sequence) for sequence in range(3, 18)]
-    await inbox.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
-    await inbox.take([message(one) for one in later], NOW_MS)
+    await take_all(inbox, [message(catalogue_batch()), message(keyframe)], NOW_MS)
+    await take_all(inbox, [message(one) for one in later], NOW_MS)
     # 18 is the last that may begin with 2
     assert await store.keyframe(GATEWAY, EPOCH, 2) == keyframe.payload
-    assert await Inbox(store, Admission.ANYBODY).take([message(anchored)], NOW_MS) == [receipt(18)]
+    assert await take_all(Inbox(store, Admission.ANYBODY), [message(anchored)], NOW_MS) == [
+        receipt(18)
+    ]
     assert await store.keyframe(GATEWAY, EPOCH, 2) is None
 
 
@@ -129,29 +132,29 @@ async def test_a_batch_that_comes_again_when_its_keyframe_is_forgotten_changes_n
     keyframe = alone(2)
     batches = [behind(keyframe, sequence) for sequence in range(3, 19)]
     first = Inbox(store, Admission.ANYBODY)
-    await first.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
-    await first.take([message(one) for one in batches], NOW_MS)
+    await take_all(first, [message(catalogue_batch()), message(keyframe)], NOW_MS)
+    await take_all(first, [message(one) for one in batches], NOW_MS)
     again = Inbox(store, Admission.ANYBODY)
-    assert await again.take([message(batches[0])], NOW_MS) == [receipt(18)]
+    assert await take_all(again, [message(batches[0])], NOW_MS) == [receipt(18)]
     other = replace(batches[1], cut_at_ms=EPOCH)
-    assert await again.take([message(other)], NOW_MS) == [receipt(18)]
+    assert await take_all(again, [message(other)], NOW_MS) == [receipt(18)]
     assert again.counters == Counters(again=1, conflicts=1)
 
 
 async def test_a_form_that_does_not_exist_is_refused(store: SqliteStore) -> None:
     inbox = Inbox(store, Admission.ANYBODY)
-    await inbox.take([message(catalogue_batch())], NOW_MS)
+    await take_all(inbox, [message(catalogue_batch())], NOW_MS)
     wrong = batch(2, _core.CODEC_CM, b"\x11" + alone(2).payload[1:])
-    assert await inbox.take([message(wrong)], NOW_MS) == [receipt(1)]
+    assert await take_all(inbox, [message(wrong)], NOW_MS) == [receipt(1)]
     assert inbox.counters.refused == 1
 
 
 async def test_damage_of_an_anchored_payload_is_refused(store: SqliteStore) -> None:
     inbox = Inbox(store, Admission.ANYBODY)
     keyframe = alone(2)
-    await inbox.take([message(catalogue_batch()), message(keyframe)], NOW_MS)
+    await take_all(inbox, [message(catalogue_batch()), message(keyframe)], NOW_MS)
     good = behind(keyframe, 3)
     bad = replace(good, payload=good.payload[:1] + b"\0\0\0\0" + good.payload[5:])
-    assert await inbox.take([message(bad)], NOW_MS) == [receipt(2)]
+    assert await take_all(inbox, [message(bad)], NOW_MS) == [receipt(2)]
     assert inbox.counters.refused == 1
-    assert await inbox.take([message(good)], NOW_MS) == [receipt(3)]
+    assert await take_all(inbox, [message(good)], NOW_MS) == [receipt(3)]

@@ -80,7 +80,7 @@ def delivery(sequence: int, kind: BatchKind, content: Content | None, site: Cata
     body = site.to_bytes() if kind is BatchKind.CATALOGUE else b""
     batch = Batch(GATEWAY, EPOCH, sequence, kind, site.hash, EPOCH, 0, body)
     data = batch.to_bytes()
-    return Delivery(batch, hashlib.sha256(data).digest(), len(data), EPOCH, site, content)
+    return Delivery(batch, data, hashlib.sha256(data).digest(), EPOCH, site, content)
 
 
 async def judged(folder: Path, site: Catalogue = SITE) -> str:

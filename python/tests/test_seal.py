@@ -49,7 +49,7 @@ def test_a_signature_by_another_key_is_nobodys() -> None:
 
 
 def test_a_message_signed_for_one_purpose_fits_no_other() -> None:
-    hello = Hello("qp-0001", 7, 1, OURS.public).to_bytes(OURS)
+    hello = Hello("qp-0001", 7, 1, 9, public=OURS.public).to_bytes(OURS)
     receipt = Receipt("qp-0001", 7, 1, (), (), 9).to_bytes(OURS)
     for data, domain in ((hello, Domain.HELLO), (receipt, Domain.RECEIPT), (SEALED, Domain.BATCH)):
         passed = [other for other in Domain if signed_by(data, other, [OURS.public])]

@@ -7,7 +7,7 @@
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::PyKeyframe;
+use super::payload::PyKeyframe;
 use crate::codec;
 use crate::table::Column;
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from edgeagg import content, topics
 from edgeagg._core import Keyframe
-from edgeagg.batch import Batch, BatchKind, Hello, Receipt
+from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
+from edgeagg.receiver.credit import Credit
 from edgeagg.receiver.keys import (
     DOMAINS,
     Admission,
@@ -24,6 +25,7 @@ from edgeagg.receiver.keys import (
     newcomer,
     sealer,
 )
+from edgeagg.receiver.ledger import Alarm, AlarmKind
 from edgeagg.receiver.store import Delivery, Outcome, Store
 from edgeagg.seal import key_id, key_text
 
@@ -31,6 +33,12 @@ _log = logging.getLogger(__name__)
 
 _CATALOGUES_MAX = 4096
 _KEYFRAMES_MAX = 32  # some hundred kilobytes each
+_CUT_MAX_MS = 10_000
+"""How long after its cut a batch may come to stand in the outbox, generously."""
+_ALARMS = {
+    Origin.BEHIND: (AlarmKind.ROLLBACK, "an older state directory was put back"),
+    Origin.DIVERGED: (AlarmKind.FORK, "two gateways use copies of one state directory"),
+}
 
 _Identity = tuple[str, int, int]
 
@@ -62,6 +70,7 @@ class Inbox:
     store: Store
     admission: Admission = Admission.ENROLLED
     counters: Counters = field(default_factory=Counters)
+    credit: Credit = field(default_factory=Credit)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
     _keyframes: dict[_Identity, Keyframe] = field(default_factory=dict)
 
@@ -101,8 +110,11 @@ class Inbox:
                 await self._refuse(message, str(error), now_ms)
                 continue
             heard[parsed.gateway, parsed.epoch] = None
+            self.credit.hear(parsed.gateway, now_ms)
             if isinstance(parsed, Batch):
                 batches.append((parsed, key, message))
+            else:
+                await self._greet(parsed, now_ms)
         # catalogues stand in front of the batches that need them, whatever the network did
         batches.sort(key=lambda item: (item[0].gateway, item[0].epoch, item[0].sequence))
         deliveries: list[Delivery] = []
@@ -119,6 +131,33 @@ class Inbox:
         await self._commit(deliveries, now_ms)
         return strangers
 
+    async def announce(self, now_ms: int) -> AsyncIterator[Receipt]:
+        """Yield a receipt for the newest epoch of every gateway: the receiver is here again."""
+        newest = await self.store.ledger.newest()
+        for gateway, _ in newest:
+            self.credit.hear(gateway, now_ms)
+        for gateway, epoch in newest:
+            yield await self._receipt(gateway, epoch, now_ms)
+
+    async def _greet(self, hello: Hello, now_ms: int) -> None:
+        """Raise an alarm when a gateway's numbers are not what is committed here."""
+        if hello.origin in _ALARMS:
+            kind, detail = _ALARMS[hello.origin]
+            text = f"{detail}: epoch {hello.epoch} follows {hello.former}"
+            await self._alarm(hello.gateway, kind, hello.epoch, 0, text, now_ms)
+        progress = await self.store.progress(hello.gateway, hello.epoch)
+        # a hello may be overtaken by a batch that was cut after it was said
+        if hello.head < progress.last and hello.at_ms > progress.cut_at_ms + _CUT_MAX_MS:
+            text = f"the gateway has cut {hello.head}, {progress.last} is committed here"
+            kind, sequence = AlarmKind.ROLLBACK, hello.head + 1
+            await self._alarm(hello.gateway, kind, hello.epoch, sequence, text, now_ms)
+
+    async def _alarm(
+        self, gateway: str, kind: AlarmKind, epoch: int, sequence: int, text: str, now_ms: int
+    ) -> None:
+        alarm = Alarm(gateway, kind, epoch, sequence, now_ms, now_ms, 1, text)
+        await self.store.ledger.raise_alarm(alarm)
+
     async def _commit(self, deliveries: Sequence[Delivery], now_ms: int) -> None:
         if not deliveries:
             return
@@ -131,12 +170,11 @@ class Inbox:
             else:
                 self.counters.conflicts += 1
                 batch = delivery.batch
-                await self.store.quarantine(
-                    now_ms,
-                    topics.batch(batch.gateway),
-                    f"epoch {batch.epoch} sequence {batch.sequence} came with other bytes before",
-                    delivery.data,
-                )
+                text = f"epoch {batch.epoch} sequence {batch.sequence} came with other bytes before"
+                topic = topics.batch(batch.gateway)
+                await self.store.quarantine(now_ms, topic, text, delivery.data)
+                place = (batch.epoch, batch.sequence)
+                await self._alarm(batch.gateway, AlarmKind.FORK, *place, text, now_ms)
 
     async def _check(
         self, message: Message, known: dict[str, Sequence[GatewayKey]], now_ms: int
@@ -184,6 +222,11 @@ class Inbox:
             if back is not None:
                 return await self._open_anchored(batch, data, back, catalogue, now_ms)
             rows = content.decode(batch.codec, batch.payload, catalogue)
+        elif batch.kind is BatchKind.STATEMENT:
+            catalogue = await self._catalogue(batch.schema)
+            if catalogue is None:
+                return None
+            rows = content.decode_statement(batch.payload, catalogue)
         following = change(batch, key)
         return Delivery(batch, data, digest, now_ms, catalogue, rows, following)
 
@@ -209,9 +252,8 @@ class Inbox:
             f"epoch {batch.epoch} sequence {batch.sequence} needs {wanted}, which is no keyframe"
         )
         await self.store.quarantine(now_ms, topics.batch(batch.gateway), reason, data)
-        lost = Batch(
-            batch.gateway, batch.epoch, batch.sequence, BatchKind.LOST, bytes(16), 0, 0, b""
-        )
+        # it was cut when it says so: a hello from before must not look like a rollback
+        lost = replace(batch, kind=BatchKind.LOST, schema=bytes(16), codec=0, payload=b"")
         return Delivery(lost, data, digest, now_ms, None, None)
 
     async def _keyframe(self, identity: _Identity) -> Keyframe | None:
@@ -241,7 +283,16 @@ class Inbox:
 
     async def _receipt(self, gateway: str, epoch: int, now_ms: int) -> Receipt:
         progress = await self.store.progress(gateway, epoch)
-        return Receipt(gateway, epoch, progress.through, progress.ranges, progress.want, now_ms)
+        return Receipt(
+            gateway,
+            epoch,
+            progress.through,
+            progress.ranges,
+            progress.want,
+            now_ms,
+            self.credit.grant(now_ms),
+            progress.check,
+        )
 
     async def _refuse(self, message: Message, reason: str, now_ms: int) -> None:
         self.counters.refused += 1

@@ -21,13 +21,14 @@ import aiomqtt
 from edgeagg import topics
 from edgeagg.batch import Receipt
 from edgeagg.errors import StoreError
+from edgeagg.receiver.credit import QUEUE_MAX
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.seal import Signer
 
 _log = logging.getLogger(__name__)
 
 _GROUP_MAX = 64
-_QUEUE_MAX = 1024
+_ANNOUNCE_PAUSE_S = 0.01  # so that a thousand gateways do not answer at once
 _KEEPALIVE_S = 10
 _RECONNECT_MAX_S = 10.0
 _STORE_PAUSE_S = 1.0
@@ -78,15 +79,27 @@ def _client(broker: Broker) -> aiomqtt.Client:
         keepalive=_KEEPALIVE_S,
         timeout=_KEEPALIVE_S,
         # what overflows is sent again by its gateway
-        max_queued_incoming_messages=_QUEUE_MAX,
+        max_queued_incoming_messages=QUEUE_MAX,
     )
 
 
 async def _serve(inbox: Inbox, client: aiomqtt.Client, signer: Signer | None) -> None:
-    waiting: asyncio.Queue[Message] = asyncio.Queue(_QUEUE_MAX)
+    waiting: asyncio.Queue[Message] = asyncio.Queue(QUEUE_MAX)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_fill(client, waiting), name="listen")
         tasks.create_task(_drain(inbox, client, signer, waiting), name="commit")
+        tasks.create_task(_announce(inbox, client, signer), name="announce")
+
+
+async def _announce(inbox: Inbox, client: aiomqtt.Client, signer: Signer | None) -> None:
+    """Tell the gateways that somebody takes batches in again: they may be waiting long already."""
+    try:
+        async for receipt in inbox.announce(time.time_ns() // 1_000_000):
+            await _answer(client, signer, [receipt])
+            await asyncio.sleep(_ANNOUNCE_PAUSE_S)
+    except StoreError as error:
+        # the gateways ask by themselves
+        _log.error("nothing announced: %s", error)
 
 
 async def _fill(client: aiomqtt.Client, waiting: asyncio.Queue[Message]) -> None:

@@ -22,6 +22,7 @@ from edgeagg.receiver import energies, postgres_queries, rows
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
 from edgeagg.receiver.points import points_text
+from edgeagg.receiver.postgres_ledger import PostgresLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -33,6 +34,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 _SCHEMA = Path(__file__).with_name("postgres.sql")
@@ -55,6 +57,12 @@ class PostgresStore:
     def __init__(self, pool: asyncpg.Pool, bound: Bound) -> None:
         self._pool = pool
         self._bound = bound
+        self._ledger = PostgresLedger(self._transaction)
+
+    @property
+    def ledger(self) -> PostgresLedger:
+        """Alarms and statements."""
+        return self._ledger
 
     @staticmethod
     async def open(url: str, quarantine: Bound = QUARANTINE) -> PostgresStore:
@@ -311,27 +319,26 @@ async def _lock_streams(connection: Connection, streams: Sequence[tuple[str, int
 async def _outcomes(connection: Connection, deliveries: Sequence[Delivery]) -> list[Outcome]:
     """Say what becomes of each delivery; their streams are locked, so nobody comes in between."""
     found = await connection.fetch(
-        "SELECT gateway, epoch, sequence, digest FROM batches"
+        "SELECT gateway, epoch, sequence, digest, kind FROM batches"
         " JOIN unnest($1::text[], $2::bigint[], $3::bigint[]) AS s (gateway, epoch, sequence)"
         " USING (gateway, epoch, sequence)",
         [d.batch.gateway for d in deliveries],
         [d.batch.epoch for d in deliveries],
         [d.batch.sequence for d in deliveries],
     )
-    known: dict[tuple[str, int, int], bytes] = {
-        (gateway, epoch, sequence): digest for gateway, epoch, sequence, digest in found
+    known: dict[tuple[str, int, int], tuple[bytes, int]] = {
+        (gateway, epoch, sequence): (digest, kind)
+        for gateway, epoch, sequence, digest, kind in found
     }
     outcomes = []
     for delivery in deliveries:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         if identity not in known:
-            known[identity] = delivery.digest
+            known[identity] = delivery.digest, batch.kind
             outcomes.append(Outcome.NEW)
-        elif known[identity] == delivery.digest or rows.is_lost(delivery):
-            outcomes.append(Outcome.AGAIN)
         else:
-            outcomes.append(Outcome.CONFLICT)
+            outcomes.append(repeated(delivery, *known[identity]))
     return outcomes
 
 
@@ -358,15 +365,15 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
         "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]
     )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
-    contents = [(d.batch.gateway, d.content) for d in deliveries if d.content is not None]
     for table in rows.TABLES:
         await _insert_rows(
             connection,
             table,
             (
-                (numbers[gateway, group], *values)
-                for gateway, content in contents
-                for group, values in table.rows(content)
+                (numbers[delivery.batch.gateway, group], *values)
+                for delivery in deliveries
+                if delivery.content is not None
+                for group, values in table.rows(delivery.content, delivery.batch)
             ),
         )
 
@@ -376,11 +383,9 @@ async def _insert_rows(
 ) -> None:
     """Insert in the order of the key, so that two receivers cannot block each other."""
     places = ", ".join(f"${place}" for place in range(1, table.width + 1))
-    key, otherwise = "", "NOTHING"
-    if table.gives_way:
-        key, otherwise = "(group_id, due_ms)", postgres_queries.GIVE_WAY
+    plain = f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT DO NOTHING"  # noqa: S608 - names of ours
     await connection.executemany(
-        f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT {key} DO {otherwise}",  # noqa: S608 - names of ours
+        postgres_queries.INSERTS.get(table.name, plain),
         sorted(values, key=lambda row: row[: table.key_width]),
     )
 
@@ -412,12 +417,7 @@ async def _group_ids(connection: Connection, groups: Sequence[tuple[str, Group]]
 async def _known_ids(
     connection: Connection, columns: Sequence[list[Any]]
 ) -> dict[tuple[Any, ...], int]:
-    found = await connection.fetch(
-        "SELECT id, gateway, meter, period_ms, digest FROM groups"
-        " JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])"
-        " AS s (gateway, meter, period_ms, digest) USING (gateway, meter, period_ms, digest)",
-        *columns,
-    )
+    found = await connection.fetch(postgres_queries.GROUP_IDS, *columns)
     return {tuple(identity): number for number, *identity in found}
 
 
@@ -432,7 +432,9 @@ async def _progress(connection: Connection, gateway: str, epoch: int) -> Progres
         epoch,
         through or 0,
     )
-    return collapse(through or 0, (sequence for (sequence,) in beyond))
+    progress = collapse(through or 0, (sequence for (sequence,) in beyond))
+    last = await connection.fetchrow(postgres_queries.LAST, gateway, epoch, progress.last)
+    return progress if last is None else progress.ending(*last)
 
 
 def _storable(text: str) -> str:

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS batches (
     gateway text COLLATE "C" NOT NULL,
     epoch bigint NOT NULL,
     sequence bigint NOT NULL,
-    kind smallint NOT NULL,         -- 0 catalogue, 1 data, 2 lost
+    kind smallint NOT NULL,         -- 0 catalogue, 1 data, 2 lost, 3 statement, 4 key
     digest bytea NOT NULL,          -- SHA-256 of the message
     cut_at_ms bigint NOT NULL,
     received_ms bigint NOT NULL,
@@ -136,6 +136,44 @@ CREATE TABLE IF NOT EXISTS demands (
     PRIMARY KEY (group_id, point, start_ms)
 );
 
+-- What gateways stated of the slots of a group in [start_ms, end_ms), mostly a local day. Parts of
+-- one span add up; a part that comes in two epochs is the same part.
+CREATE TABLE IF NOT EXISTS statements (
+    group_id bigint NOT NULL REFERENCES groups,
+    start_ms bigint NOT NULL,
+    end_ms bigint NOT NULL,
+    cut_at_ms bigint NOT NULL,
+    slots bigint NOT NULL,          -- of points: values + reasons + missed
+    value_count bigint NOT NULL,
+    reasons bigint NOT NULL,
+    missed bigint NOT NULL,
+    digest bytea NOT NULL,          -- sum of the SHA-256 of all rows
+    registers jsonb NOT NULL,       -- [[point, first due_ms, first, last due_ms, last], ...]
+    PRIMARY KEY (group_id, start_ms, end_ms, cut_at_ms)
+);
+
+-- Whether the tables held what was stated, when it was last compared.
+CREATE TABLE IF NOT EXISTS reconciled (
+    group_id bigint NOT NULL REFERENCES groups,
+    start_ms bigint NOT NULL,
+    end_ms bigint NOT NULL,
+    checked_ms bigint NOT NULL,
+    matches boolean NOT NULL,
+    PRIMARY KEY (group_id, start_ms, end_ms)
+);
+
+CREATE TABLE IF NOT EXISTS alarms (
+    gateway text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL, -- fork, rollback
+    epoch bigint NOT NULL,
+    sequence bigint NOT NULL,       -- where it was seen first
+    first_ms bigint NOT NULL,
+    last_ms bigint NOT NULL,
+    times bigint NOT NULL,
+    detail text NOT NULL,
+    PRIMARY KEY (gateway, kind, epoch)
+);
+
 CREATE TABLE IF NOT EXISTS quarantine (
     digest bytea PRIMARY KEY,       -- SHA-256 over topic and data: they may be too long for an index
     received_ms bigint NOT NULL,
@@ -230,5 +268,5 @@ CREATE TABLE IF NOT EXISTS schema_version (
     only_one boolean PRIMARY KEY CHECK (only_one),
     version integer NOT NULL
 );
-INSERT INTO schema_version VALUES (true, 2)
+INSERT INTO schema_version VALUES (true, 3)
 ON CONFLICT (only_one) DO UPDATE SET version = excluded.version;

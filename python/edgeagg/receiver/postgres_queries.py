@@ -27,6 +27,33 @@ ORDER BY r.at_ms {order}, g.id LIMIT 1
 BEFORE = _BRACKET.format(side="<=", order="DESC")
 AFTER = _BRACKET.format(side=">=", order="ASC")
 
+GROUP_IDS = """
+SELECT id, gateway, meter, period_ms, digest FROM groups
+JOIN unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[])
+    AS s (gateway, meter, period_ms, digest) USING (gateway, meter, period_ms, digest)
+"""
+
+LAST = """
+SELECT digest, cut_at_ms FROM batches WHERE gateway = $1 AND epoch = $2 AND sequence = $3
+"""
+
+INSERT_GAP = """
+INSERT INTO gaps AS known VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > known.last_due_ms
+"""
+
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+INSERT_READING = """
+INSERT INTO readings VALUES ($1, $2, $3, $4, $5) ON CONFLICT (group_id, due_ms) DO
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
+"""Tables in which a row that comes again may change the one that is there."""
+
 SPAN = """
 SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2)),
        max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = $2))
@@ -104,7 +131,11 @@ CROSS JOIN LATERAL (
 ) r
 CROSS JOIN LATERAL (
     SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count)::bigint AS n
+           -- who was stopped cannot know what was read meanwhile, with a copy of its state
+           sum(slot_count - CASE reason WHEN 7 THEN (
+               SELECT count(*) FROM readings
+               WHERE group_id = g.id AND due_ms BETWEEN first_due_ms AND last_due_ms
+           ) ELSE 0 END)::bigint AS n
     FROM gaps WHERE group_id = g.id
 ) p
 WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
@@ -136,9 +167,3 @@ KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = $1 AND epoch = $2 AND 
 
 DROP_KEYFRAMES = "DELETE FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence < $3"
 """Forget the keyframes that are too old for any batch to come."""
-
-# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
-GIVE_WAY = """
-UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
-WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
-"""

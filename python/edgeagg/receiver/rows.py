@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edgeagg import _core
-from edgeagg.batch import BatchKind
-from edgeagg.content import Content, GapRow, ReadingRow, WindowRow, anchor_of
+from edgeagg.batch import Batch, BatchKind
+from edgeagg.content import Content, GapRow, ReadingRow, StatementRow, WindowRow, anchor_of
 from edgeagg.errors import StoreError
 from edgeagg.judged import AuditRow, DemandRow
 from edgeagg.model import Group, Quality
 from edgeagg.receiver.keys import GatewayKey, State
+from edgeagg.receiver.ledger import Alarm, AlarmKind, StatedSpan
+from edgeagg.receiver.points import points_from
 from edgeagg.receiver.store import Delivery
 from edgeagg.seal import MESSAGE_BYTES_MAX
+from edgeagg.statement import Span, Tally, clip
 
-SCHEMA_VERSION = 2
-"""Of the tables: 1 had no audits, uncertainties, statistics and demands."""
+SCHEMA_VERSION = 3
+"""Of the tables: 1 had no audits, uncertainties, statistics, demands; 2 no statements, alarms."""
 WINDOW_ARRAYS = (
     "slots",
     "value_counts",
@@ -104,11 +108,6 @@ def oldest_keyframe(through: int) -> int:
     return through + 1 - _core.KEYFRAME_BACK_MAX
 
 
-def is_lost(delivery: Delivery) -> bool:
-    """Whether the delivery only says that its batch is gone."""
-    return delivery.batch.kind is BatchKind.LOST
-
-
 def reading_values(row: ReadingRow) -> tuple[int, int, list[int | None], list[int] | None]:
     """Return due_ms, at_ms, mantissas, and qualities (None when all are good)."""
     good = all(quality == Quality.GOOD for quality in row.qualities)
@@ -130,6 +129,63 @@ def window_values(row: WindowRow) -> Iterator[list[int | None]]:
         row.worst,
     ):
         yield list(column)
+
+
+def statement_values(row: StatementRow, cut_at_ms: int) -> tuple[Any, ...]:
+    """Return start_ms, end_ms, cut_at_ms, four counts, digest, registers as JSON."""
+    tally = row.tally
+    return (
+        *(row.start_ms, row.end_ms, cut_at_ms),
+        *(tally.slots, tally.values, tally.reasons, tally.missed),
+        tally.digest.to_bytes(32, "big"),
+        json.dumps([[point, *ends] for point, ends in sorted(tally.registers.items())]),
+    )
+
+
+def stated_spans(found: Iterable[Sequence[Any]]) -> list[StatedSpan]:
+    """Make spans of rows (meter, group_id, period_ms, points, start_ms, end_ms, ... as above)."""
+    spans: dict[tuple[int, int, int], StatedSpan] = {}
+    for meter, number, period_ms, points, start_ms, end_ms, *stated in found:
+        slots, values, reasons, missed, digest, registers = stated
+        group = Group(meter, period_ms, points_from(points))
+        span = spans.setdefault(
+            (number, start_ms, end_ms),
+            StatedSpan(
+                *(meter, number, period_ms, len(group.points), group.totalisers),
+                *(start_ms, end_ms, Tally()),
+            ),
+        )
+        shown = {point: tuple(ends) for point, *ends in json.loads(registers)}
+        total = int.from_bytes(digest, "big")
+        span.tally.add(Tally(slots, values, reasons, missed, total, shown))
+    return list(spans.values())
+
+
+def tally_of(
+    span: StatedSpan, readings: Iterable[Sequence[Any]], gaps: Iterable[Sequence[Any]]
+) -> Tally:
+    """Add up rows (due_ms, at_ms, mantissas, qualities or None) and gaps, as `gap_values`."""
+    tally = Tally()
+    for due_ms, at_ms, mantissas, qualities in readings:
+        tally.add_row(
+            due_ms,
+            at_ms,
+            mantissas=list(mantissas),
+            qualities=list(qualities or (0,) * len(mantissas)),
+            totalisers=span.totalisers,
+        )
+    for first_ms, last_ms, _, reason in gaps:
+        whole = Span(0, span.start_ms, span.end_ms)
+        begin_ms, end_ms, slots = clip(whole, first_ms, last_ms, span.period_ms)
+        if slots:
+            tally.add_gap(begin_ms, end_ms, slots=slots, reason=reason, points=span.points)
+    return tally
+
+
+def alarm_from(found: Sequence[Any]) -> Alarm:
+    """Make an alarm of a row of the table."""
+    gateway, kind, *rest = found
+    return Alarm(gateway, AlarmKind(kind), *rest)
 
 
 def gap_values(row: GapRow) -> tuple[int, int, int, int]:
@@ -173,35 +229,29 @@ class Table:
     name: str
     key_width: int
     width: int
-    rows: Callable[[Content], Iterator[tuple[Group, tuple[Any, ...]]]]
+    rows: Callable[[Content, Batch], Iterator[tuple[Group, tuple[Any, ...]]]]
     """Yields each row's group, and its columns behind the group's number."""
-    gives_way: bool = False
-    """Whether a row with a time that nobody vouched for gives way to a later one under its key."""
 
 
 TABLES = (
     Table(
-        "readings",
-        2,
-        5,
-        lambda it: ((row.group, reading_values(row)) for row in it.readings),
-        gives_way=True,
+        "readings", 2, 5, lambda it, _: ((row.group, reading_values(row)) for row in it.readings)
     ),
     Table(
         "windows",
         3,
         3 + len(WINDOW_ARRAYS),
-        lambda it: (
+        lambda it, _: (
             (row.group, (row.length_ms, row.start_ms, *window_values(row))) for row in it.windows
         ),
     ),
-    Table("gaps", 2, 5, lambda it: ((row.group, gap_values(row)) for row in it.gaps)),
-    Table("audits", 4, 10, lambda it: ((row.group, audit_values(row)) for row in it.audits)),
+    Table("gaps", 2, 5, lambda it, _: ((row.group, gap_values(row)) for row in it.gaps)),
+    Table("audits", 4, 10, lambda it, _: ((row.group, audit_values(row)) for row in it.audits)),
     Table(
         "uncertainties",
         3,
         4,
-        lambda it: (
+        lambda it, _: (
             (row.group, (row.length_ms, row.start_ms, list(row.errors))) for row in it.uncertainties
         ),
     ),
@@ -209,7 +259,7 @@ TABLES = (
         "statistics",
         3,
         6,
-        lambda it: (
+        lambda it, _: (
             (
                 row.group,
                 (
@@ -220,7 +270,15 @@ TABLES = (
             for row in it.statistics
         ),
     ),
-    Table("demands", 3, 9, lambda it: ((row.group, demand_values(row)) for row in it.demands)),
+    Table("demands", 3, 9, lambda it, _: ((row.group, demand_values(row)) for row in it.demands)),
+    Table(
+        "statements",
+        4,
+        10,
+        lambda it, batch: (
+            (row.group, statement_values(row, batch.cut_at_ms)) for row in it.statements
+        ),
+    ),
 )
 
 

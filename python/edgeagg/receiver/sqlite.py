@@ -22,6 +22,7 @@ from edgeagg.receiver import energies, rows, sqlite_queries
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import GatewayKey
 from edgeagg.receiver.points import points_text
+from edgeagg.receiver.sqlite_ledger import SqliteLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
@@ -33,6 +34,7 @@ from edgeagg.receiver.store import (
     SlotCount,
     StreamStatus,
     collapse,
+    repeated,
 )
 
 T = TypeVar("T")
@@ -49,6 +51,12 @@ class SqliteStore:
         self._bound = bound
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._group_ids: dict[tuple[str, Group], int] = {}
+        self._ledger = SqliteLedger(connection, self._run)
+
+    @property
+    def ledger(self) -> SqliteLedger:
+        """Alarms and statements."""
+        return self._ledger
 
     @staticmethod
     async def open(path: str, quarantine: Bound = QUARANTINE) -> SqliteStore:
@@ -241,11 +249,11 @@ class SqliteStore:
         batch = delivery.batch
         identity = (batch.gateway, batch.epoch, batch.sequence)
         known = self._connection.execute(
-            "SELECT digest FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?", identity
+            "SELECT digest, kind FROM batches WHERE gateway = ? AND epoch = ? AND sequence = ?",
+            identity,
         ).fetchone()
         if known is not None:
-            same = known[0] == delivery.digest or rows.is_lost(delivery)
-            return Outcome.AGAIN if same else Outcome.CONFLICT
+            return repeated(delivery, *known)
         self._connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.batch_row(delivery)
         )
@@ -269,15 +277,13 @@ class SqliteStore:
         if content is None:
             return
         for table in rows.TABLES:
-            key, otherwise = "", "NOTHING"
-            if table.gives_way:
-                key, otherwise = "(group_id, due_ms)", sqlite_queries.GIVE_WAY
             places = ", ".join("?" * table.width)
+            plain = f"INSERT OR IGNORE INTO {table.name} VALUES ({places})"  # noqa: S608 - names of ours
             self._connection.executemany(
-                f"INSERT INTO {table.name} VALUES ({places}) ON CONFLICT {key} DO {otherwise}",  # noqa: S608 - names of ours
+                sqlite_queries.INSERTS.get(table.name, plain),
                 (
                     (self._group_id(gateway, group), *map(_plain, values))
-                    for group, values in table.rows(content)
+                    for group, values in table.rows(content, delivery.batch)
                 ),
             )
 
@@ -304,7 +310,13 @@ class SqliteStore:
             " ORDER BY sequence LIMIT 4096",
             (*identity, through),
         )
-        return collapse(through, (sequence for (sequence,) in beyond))
+        progress = collapse(through, (sequence for (sequence,) in beyond))
+        last = self._connection.execute(
+            "SELECT digest, cut_at_ms FROM batches"
+            " WHERE gateway = ? AND epoch = ? AND sequence = ?",
+            (*identity, progress.last),
+        ).fetchone()
+        return progress if last is None else progress.ending(*last)
 
     def _group_id(self, gateway: str, group: Group) -> int:
         known = self._group_ids.get((gateway, group))

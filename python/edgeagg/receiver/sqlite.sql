@@ -12,7 +12,7 @@ CREATE TABLE IF NOT EXISTS batches (
     gateway TEXT NOT NULL,
     epoch INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    kind INTEGER NOT NULL,          -- 0 catalogue, 1 data, 2 lost
+    kind INTEGER NOT NULL,          -- 0 catalogue, 1 data, 2 lost, 3 statement, 4 key
     digest BLOB NOT NULL,           -- SHA-256 of the message
     cut_at_ms INTEGER NOT NULL,
     received_ms INTEGER NOT NULL,
@@ -131,6 +131,44 @@ CREATE TABLE IF NOT EXISTS demands (
     sliding_end_ms INTEGER,
     periods INTEGER NOT NULL,       -- block periods that were known
     PRIMARY KEY (group_id, point, start_ms)
+) WITHOUT ROWID;
+
+-- What gateways stated of the slots of a group in [start_ms, end_ms), mostly a local day. Parts of
+-- one span add up; a part that comes in two epochs is the same part.
+CREATE TABLE IF NOT EXISTS statements (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL,
+    cut_at_ms INTEGER NOT NULL,
+    slots INTEGER NOT NULL,         -- of points: values + reasons + missed
+    value_count INTEGER NOT NULL,
+    reasons INTEGER NOT NULL,
+    missed INTEGER NOT NULL,
+    digest BLOB NOT NULL,           -- sum of the SHA-256 of all rows
+    registers TEXT NOT NULL,        -- [[point, first due_ms, first, last due_ms, last], ...]
+    PRIMARY KEY (group_id, start_ms, end_ms, cut_at_ms)
+) WITHOUT ROWID;
+
+-- Whether the tables held what was stated, when it was last compared.
+CREATE TABLE IF NOT EXISTS reconciled (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    start_ms INTEGER NOT NULL,
+    end_ms INTEGER NOT NULL,
+    checked_ms INTEGER NOT NULL,
+    matches INTEGER NOT NULL,
+    PRIMARY KEY (group_id, start_ms, end_ms)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS alarms (
+    gateway TEXT NOT NULL,
+    kind TEXT NOT NULL,             -- fork, rollback
+    epoch INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,      -- where it was seen first
+    first_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (gateway, kind, epoch)
 ) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS quarantine (

@@ -16,6 +16,22 @@ ORDER BY r.at_ms {order}, g.id LIMIT 1
 BEFORE = _BRACKET.format(side="<=", order="DESC")
 AFTER = _BRACKET.format(side=">=", order="ASC")
 
+INSERT_GAP = """
+INSERT INTO gaps VALUES (?, ?, ?, ?, ?) ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > last_due_ms
+"""
+
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+INSERT_READING = """
+INSERT INTO readings VALUES (?, ?, ?, ?, ?) ON CONFLICT (group_id, due_ms) DO
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
+"""Tables in which a row that comes again may change the one that is there."""
+
 SPAN = """
 SELECT min((SELECT min(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2)),
        max((SELECT max(start_ms) FROM windows WHERE group_id = g.id AND length_ms = ?2))
@@ -84,7 +100,12 @@ LEFT JOIN (
 ) r ON r.group_id = g.id
 LEFT JOIN (
     SELECT group_id, min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
-           sum(slot_count) AS n
+           -- who was stopped cannot know what was read meanwhile, with a copy of its state
+           sum(slot_count - CASE reason WHEN 7 THEN (
+               SELECT count(*) FROM readings r
+               WHERE r.group_id = gaps.group_id
+                 AND r.due_ms BETWEEN gaps.first_due_ms AND gaps.last_due_ms
+           ) ELSE 0 END) AS n
     FROM gaps GROUP BY group_id
 ) p ON p.group_id = g.id
 WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
@@ -113,9 +134,3 @@ WHERE gateway = ?1 AND public = ?2 AND state <> 'revoked' RETURNING 1
 
 KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
 """The payload of a keyframe."""
-
-# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
-GIVE_WAY = """
-UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
-WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
-"""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol
 
 from edgeagg.balance import Energy
-from edgeagg.batch import RANGES_MAX, Batch, Range
+from edgeagg.batch import CHECK_BYTES, RANGES_MAX, Batch, BatchKind, Range
 from edgeagg.content import Content
 from edgeagg.errors import ConfigError
 from edgeagg.model import Catalogue
 from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
 from edgeagg.receiver.keys import Change, GatewayKey
+from edgeagg.receiver.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,38 @@ class Outcome(enum.Enum):
     CONFLICT = "conflict"  # other bytes under the same identity: the first ones stay
 
 
+def repeated(delivery: Delivery, digest: bytes, kind: int) -> Outcome:
+    """Say what a delivery is to the batch that stands under its identity.
+
+    A batch and the word that it is lost may come in any order when it is freed with a copy of it
+    still on the way: that is no conflict, and what came first stays.
+    """
+    if digest == delivery.digest or BatchKind.LOST in {kind, delivery.batch.kind}:
+        return Outcome.AGAIN
+    return Outcome.CONFLICT
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is committed of one epoch: everything up to `through`, and the ranges beyond it."""
+    """What is committed of one epoch: everything up to `through`, and the ranges beyond it.
+
+    `check` is how the hash of the last message begins, zeros if there is none; `cut_at_ms` is when
+    that was cut.
+    """
 
     through: int
     ranges: tuple[Range, ...]
+    check: bytes = field(default=bytes(CHECK_BYTES), compare=False)
+    cut_at_ms: int = field(default=0, compare=False)
+
+    @property
+    def last(self) -> int:
+        """The highest sequence that is committed."""
+        return max(self.through, *(last for _, last in self.ranges), 0)
+
+    def ending(self, digest: bytes, cut_at_ms: int) -> Progress:
+        """Return it with what is known of the last message."""
+        return replace(self, check=digest[:CHECK_BYTES], cut_at_ms=cut_at_ms)
 
     def has(self, sequence: int) -> bool:
         """Whether this sequence is known to be committed."""
@@ -153,6 +180,10 @@ class Store(Protocol):
 
     async def quarantined(self) -> Quarantined:
         """Count what quarantine holds and what it dropped."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is kept of the gateways' own word: alarms and statements."""
 
     async def streams(self) -> Sequence[StreamStatus]:
         """Return every epoch of every gateway."""

@@ -1,0 +1,1 @@
+"""The SPIN model of the transfer, and the command that checks it and its mutants."""

@@ -1,0 +1,179 @@
+"""Opens what a power cut left, by the real code, and holds it against what was told.
+
+`after_cut` looks at one state; `at_end` lets the gateway deliver everything it still has and then
+asks the platforms' tables for every slot that was ever acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeagg._core import Journal
+from edgeagg.receiver.sqlite import SqliteStore
+from hil_tests.powercut import plant
+from hil_tests.powercut.told import LieError, Told
+from hil_tests.powercut.writer import Destination, Gateway
+from hil_tests.stored import Group, Stored, load
+
+_RECOVERY_MAX_S = 10.0
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What opening found, and how long it took."""
+
+    torn_bytes: int = 0
+    torn_tails: int = 0
+    rotations: int = 0
+    recovery_s: float = 0.0
+
+
+def after_cut(gateway_folder: Path, platform_folder: Path, told: Told) -> Repairs:
+    """Judge the state behind a cut; raise LieError when something acknowledged is not there."""
+    repairs = _repair(gateway_folder)
+    with _opened(gateway_folder, platform_folder, told, repairs):
+        pass
+    return repairs
+
+
+def at_end(gateway_folder: Path, platform_folder: Path, told: Told) -> int:
+    """Deliver everything and judge it all; return how many acknowledged slots were compared."""
+    with _opened(gateway_folder, platform_folder, told, Repairs()) as (gateway, stores):
+        asyncio.run(_deliver_all(gateway, stores))
+        head, epoch = gateway.outbox.head, gateway.outbox.epoch
+        for name in plant.DESTINATIONS:
+            _judge_store(load(f"sqlite:///{platform_folder}/{name}.db"), told, epoch, head)
+    return len(told.slots) * len(plant.CATALOGUE.groups)
+
+
+def _repair(gateway_folder: Path) -> Repairs:
+    """Open the journals one by one, which repairs them, and count what that takes."""
+    repairs = Repairs()
+    for folder in sorted((*gateway_folder.glob("batches-*"), *gateway_folder.glob("readings-*"))):
+        repairs.rotations += (folder / "new").exists()
+        begun_s = time.perf_counter()
+        torn_bytes, _ = Journal(folder, plant.SEGMENT_BYTES).repairs
+        repairs.recovery_s += time.perf_counter() - begun_s
+        repairs.torn_bytes += torn_bytes
+        repairs.torn_tails += torn_bytes > 0
+    return repairs
+
+
+@contextmanager
+def _opened(
+    gateway_folder: Path, platform_folder: Path, told: Told, repairs: Repairs
+) -> Iterator[tuple[Gateway, dict[str, SqliteStore]]]:
+    """Have both ends open, checked against what was told."""
+    begun_s = time.perf_counter()
+    gateway = Gateway(gateway_folder, told.end, _silent)
+    stores = {name: _store(platform_folder, name) for name in plant.DESTINATIONS}
+    repairs.recovery_s += time.perf_counter() - begun_s
+    try:
+        if repairs.recovery_s > _RECOVERY_MAX_S:
+            raise LieError(f"the recovery took {repairs.recovery_s:.1f} s")
+        digests = {
+            name: load(f"sqlite:///{platform_folder}/{name}.db").digests
+            for name in plant.DESTINATIONS
+        }
+        _judge_batches(gateway, digests, told)
+        _judge_receipts(digests, told)
+        yield gateway, stores
+    finally:
+        for store in stores.values():
+            asyncio.run(store.close())
+        gateway.outbox.close()
+        del gateway
+        gc.collect()  # the journals' files must be closed before their disk can be taken away
+
+
+def _silent(line: str) -> None:
+    """Tell nobody: what the judge acknowledges is judged at once."""
+
+
+def _store(platform_folder: Path, name: str) -> SqliteStore:
+    return asyncio.run(SqliteStore.open(str(platform_folder / f"{name}.db")))
+
+
+def _judge_batches(
+    gateway: Gateway, digests: dict[str, dict[tuple[int, int], bytes]], told: Told
+) -> None:
+    """Every batch told of is in the outbox, or was freed because both platforms have it."""
+    for (epoch, sequence), digest in told.batches.items():
+        if epoch != gateway.outbox.epoch:
+            raise LieError(f"epoch {epoch} is gone, {gateway.outbox.epoch} has begun")
+        if sequence <= gateway.outbox.head:
+            found = gateway.outbox.read(sequence, plant.GATEWAY)
+            if hashlib.sha256(found).hexdigest() == digest:
+                continue
+        for name, known in digests.items():
+            at_platform = known.get((epoch, sequence), b"").hex()
+            if at_platform != digest:
+                raise LieError(f"batch {sequence} is neither in the outbox nor at {name}")
+    for name, known in digests.items():
+        for (epoch, sequence), digest_there in known.items():
+            if told.batches.get((epoch, sequence), digest_there.hex()) != digest_there.hex():
+                raise LieError(f"{name} has other bytes of batch {sequence}")
+
+
+def _judge_receipts(digests: dict[str, dict[tuple[int, int], bytes]], told: Told) -> None:
+    """Everything up to a receipt's `through` is in the platform's tables."""
+    for (name, epoch), through in told.receipts.items():
+        for sequence in range(1, through + 1):
+            if (epoch, sequence) not in digests[name]:
+                raise LieError(f"{name} receipted {through} and does not have {sequence}")
+
+
+async def _deliver_all(gateway: Gateway, stores: dict[str, SqliteStore]) -> None:
+    """Cut what is pending and send until both platforms have it all, without losses."""
+    await gateway.cut(0)
+    for name, store in stores.items():
+        destination = Destination(name, gateway.outbox, store, _silent)
+        while destination.cursor.through < gateway.outbox.head:
+            before = destination.cursor.through
+            await destination.deliver(None, plant.due_ms(gateway.slot))
+            if destination.cursor.through == before:
+                raise LieError(f"{name} does not take the batches behind {before}")
+        if destination.inbox.counters.conflicts:
+            raise LieError(f"{name} got other bytes under a known number")
+
+
+def _judge_store(stored: Stored, told: Told, epoch: int, head: int) -> None:
+    if {sequence for at, sequence in stored.digests if at == epoch} != set(range(1, head + 1)):
+        raise LieError("the platform's sequences have gaps")
+    if stored.conflicts:
+        raise LieError(f"{stored.conflicts} batches came with other bytes before")
+    by_meter = {group.meter: group for group in stored.groups}
+    for number, group in enumerate(plant.CATALOGUE.groups):
+        if group.meter not in by_meter and not told.slots:
+            continue
+        _judge_group(stored, by_meter[group.meter], number, told)
+
+
+def _judge_group(stored: Stored, group: Group, number: int, told: Told) -> None:
+    """Every slot acknowledged has its values; every other one has them or is in a declared gap."""
+    read = {plant.slot_of(row.due_ms): row.mantissas for row in stored.readings[group]}
+    declared: set[int] = set()
+    for gap in stored.gaps.get(group, ()):
+        slots = range(plant.slot_of(gap.first_due_ms), plant.slot_of(gap.last_due_ms) + 1)
+        if gap.slot_count != len(slots) or not declared.isdisjoint(slots):
+            raise LieError(f"{group.meter}: a gap declares {gap.slot_count} slots wrongly")
+        declared.update(slots)
+    lost = told.slots - read.keys()
+    if lost:
+        raise LieError(f"{group.meter}: {len(lost)} acknowledged slots lost, from {min(lost)} on")
+    if not declared.isdisjoint(read):
+        raise LieError(f"{group.meter}: slots are read and declared missing")
+    first = min(read, default=told.end)
+    silent = set(range(first, told.end)) - read.keys() - declared
+    if silent:
+        raise LieError(f"{group.meter}: {len(silent)} slots lost and not declared")
+    for slot, mantissas in read.items():
+        if mantissas != plant.values(number, slot):
+            raise LieError(f"{group.meter}: slot {slot} has other values than were read")
