@@ -139,7 +139,13 @@ def _is_leapt(before: Span, after: Span, period_ms: int, run: Run) -> bool:
 
 def _is_short(run: Run, period_ms: int) -> bool:
     """Tell whether no slot of the period need have fallen due."""
-    return run.agent_span.last_ms - run.agent_span.first_ms < 2 * period_ms
+    return _lived_ms(run, run.agent_span.first_ms, run.agent_span.last_ms) < 2 * period_ms
+
+
+def _lived_ms(run: Run, from_ms: int, to_ms: int) -> int:
+    """Return how long the agent's time took from one moment to the other, without leaps."""
+    leapt = (min(to_ms, it.last_ms) - max(from_ms, it.first_ms) for it in run.leaps)
+    return to_ms - from_ms - sum(max(0, it_ms) for it_ms in leapt)
 
 
 def _pieces(stored: Stored, group: Group) -> Iterator[Span]:
@@ -150,8 +156,8 @@ def _pieces(stored: Stored, group: Group) -> Iterator[Span]:
 
 
 def _judge_ends(verdict: Verdict, meter: str, covered: Span, period_ms: int, run: Run) -> None:
-    late_ms = covered.first_ms - run.agent_span.first_ms - 2 * period_ms
-    early_ms = run.agent_span.last_ms - covered.last_ms - 2 * period_ms
+    late_ms = _lived_ms(run, run.agent_span.first_ms, covered.first_ms) - 2 * period_ms
+    early_ms = _lived_ms(run, covered.last_ms, run.agent_span.last_ms) - 2 * period_ms
     for off_ms, text in ((late_ms, "after the start"), (early_ms, "before the end")):
         if off_ms > 0:
             verdict.lose(off_ms // period_ms + 1, f"{meter}: nothing for {off_ms} ms {text}")
