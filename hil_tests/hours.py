@@ -51,7 +51,10 @@ class TimeIsUpError(Exception):
 
 
 class _LeapingClock:
-    """Passes when somebody waits."""
+    """Passes when somebody waits; it is right."""
+
+    stepped_ms = 0
+    is_trusted = knows_past = True
 
     def __init__(self, end_ms: int) -> None:
         self._now_ms, self._end_ms = START_MS, end_ms

@@ -19,6 +19,9 @@ from hil_tests.stored import OWN_METER, Gap, Group, Reading, Stored, StoredPoint
 from hil_tests.truth import Truth
 from hil_tests.verdict import Run, Span, Verdict
 
+LEAP_BLUR_MS = 60_000
+"""How far the ends of a leap may be off: a run that was put back goes on behind its last look."""
+
 
 def judge(
     stored: Stored, batches: Mapping[tuple[int, int], bytes], truth: Truth, run: Run
@@ -105,20 +108,44 @@ def _judge_meters(verdict: Verdict, stored: Stored, run: Run) -> None:
         end_ms = max(piece.last_ms for piece in pieces)
         verdict.due += ((end_ms - pieces[0].first_ms) // period_ms + 1) * points
         _judge_ends(verdict, meter, Span(pieces[0].first_ms, end_ms), period_ms, run)
-        for before, after in itertools.pairwise(pieces):
-            slots = (after.first_ms - before.last_ms) // period_ms - 1
-            if slots > 0:
-                verdict.lose(slots * points, f"{meter}: {slots} slots from {before.last_ms} on")
-            elif slots < 0:
-                verdict.double(-slots * points, f"{meter}: {-slots} slots at {after.first_ms}")
+        _judge_joints(verdict, groups[0], pieces, run)
         for group in groups:
             for gap in stored.gaps.get(group, ()):
                 _judge_gap(verdict, group, gap, run.downs)
 
 
+def _judge_joints(verdict: Verdict, group: Group, pieces: Sequence[Span], run: Run) -> None:
+    """Look that each piece begins where the one before ends."""
+    meter, period_ms, points = group.meter, group.period_ms, len(group.points)
+    for before, after in itertools.pairwise(pieces):
+        slots = (after.first_ms - before.last_ms) // period_ms - 1
+        if _is_leapt(before, after, period_ms, run):
+            verdict.due -= slots * points
+        elif slots > 0:
+            verdict.lose(slots * points, f"{meter}: {slots} slots from {before.last_ms} on")
+        elif slots < 0:
+            verdict.double(-slots * points, f"{meter}: {-slots} slots at {after.first_ms}")
+
+
+def _is_leapt(before: Span, after: Span, period_ms: int, run: Run) -> bool:
+    """Tell whether the clock was put over the time between two pieces."""
+    is_long = after.first_ms - before.last_ms > 2 * (LEAP_BLUR_MS + period_ms)
+    return is_long and any(
+        abs(before.last_ms - leap.first_ms) <= LEAP_BLUR_MS + 2 * period_ms
+        and abs(after.first_ms - leap.last_ms) <= LEAP_BLUR_MS + 2 * period_ms
+        for leap in run.leaps
+    )
+
+
 def _is_short(run: Run, period_ms: int) -> bool:
     """Tell whether no slot of the period need have fallen due."""
-    return run.agent_span.last_ms - run.agent_span.first_ms < 2 * period_ms
+    return _lived_ms(run, run.agent_span.first_ms, run.agent_span.last_ms) < 2 * period_ms
+
+
+def _lived_ms(run: Run, from_ms: int, to_ms: int) -> int:
+    """Return how long the agent's time took from one moment to the other, without leaps."""
+    leapt = (min(to_ms, it.last_ms) - max(from_ms, it.first_ms) for it in run.leaps)
+    return to_ms - from_ms - sum(max(0, it_ms) for it_ms in leapt)
 
 
 def _pieces(stored: Stored, group: Group) -> Iterator[Span]:
@@ -129,8 +156,8 @@ def _pieces(stored: Stored, group: Group) -> Iterator[Span]:
 
 
 def _judge_ends(verdict: Verdict, meter: str, covered: Span, period_ms: int, run: Run) -> None:
-    late_ms = covered.first_ms - run.agent_span.first_ms - 2 * period_ms
-    early_ms = run.agent_span.last_ms - covered.last_ms - 2 * period_ms
+    late_ms = _lived_ms(run, run.agent_span.first_ms, covered.first_ms) - 2 * period_ms
+    early_ms = _lived_ms(run, covered.last_ms, run.agent_span.last_ms) - 2 * period_ms
     for off_ms, text in ((late_ms, "after the start"), (early_ms, "before the end")):
         if off_ms > 0:
             verdict.lose(off_ms // period_ms + 1, f"{meter}: nothing for {off_ms} ms {text}")

@@ -11,7 +11,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edgeagg_agent import config
@@ -158,6 +158,7 @@ class Scenario:
         offsets_ms: tuple[int, ...] = (0,),
         agent_span: Span | None = None,
         blur_ms: int = 2_000,
+        leaps: Sequence[Span] = (),
     ) -> Verdict:
         """Let everything arrive, end the agent in order, and judge."""
         self.chain.revive()
@@ -184,6 +185,7 @@ class Scenario:
             blur_ms,
             self.ahead,
             self._wanted(),
+            leaps,
         )
         truth = Truth(load_site(self.chain.directory / "sim.toml"))
         verdict = judge(stored.load(self.chain.store), self._kept(), truth, run)

@@ -28,7 +28,7 @@ from hil_tests.deliveries import (
     postgres_engine,
     sqlite_engine,
 )
-from hil_tests.test_stores import window
+from hil_tests.test_stores import reading, rows_of, window
 
 MINUTE_MS = 60_000
 NEXT = EPOCH + 10_000_000
@@ -249,3 +249,15 @@ async def test_tables_of_a_newer_edgeagg_are_refused_and_left_alone(engine: Engi
         with pytest.raises(StoreError, match=r"of version 99; this edgeagg reads up to 3") as found:
             await open_store(engine.url)
         assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("is_flagged_first", [True, False])
+async def test_a_reading_whose_time_nobody_vouched_for_gives_way(
+    engine: Engine, store: Store, is_flagged_first: bool
+) -> None:
+    good = reading(INCOMER, EPOCH, 2_301, 70)
+    flagged = dataclasses.replace(good, mantissas=(2_299, 60), qualities=(5, 5))
+    both = (flagged, good) if is_flagged_first else (good, flagged)
+    await store.commit([catalogue_of(), *(rows_of(n, row) for n, row in enumerate(both, 2))])
+    ((at_ms, qualities),) = await engine.rows("SELECT at_ms, qualities FROM readings")
+    assert (at_ms, qualities) == (EPOCH, None)

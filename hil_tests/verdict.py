@@ -43,6 +43,7 @@ class Run:
     blur_ms: int = 2_000  # how far the time of a row may be from the reading of its points
     ahead: int = 0  # batches seen receipted that were not committed
     wanted: Sequence[Wanted] = ()  # nothing else is missed when nothing at all came of a group
+    leaps: Sequence[Span] = ()  # of the agent's time, which its clock was put over: nothing was due
 
 
 @dataclass(slots=True)

@@ -19,7 +19,8 @@ from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import Clock, JudgedClock
+from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
@@ -37,21 +38,25 @@ _log = logging.getLogger(__name__)
 _TICK_MS = 1_000
 _FAREWELL_MS = 5_000
 _REMEMBER_EVERY_TICKS = 60
+TRUST_WAIT_S = 60.0
+"""Nothing is read for so long at the start while nobody vouches for the time."""
+_TRUST_LOOK_MS = 100
 
 
 class Agent:
     """A whole agent on one state directory."""
 
-    def __init__(self, site: Site, clock: Clock, desk: Desk | None = None) -> None:
+    def __init__(self, site: Site, clock: JudgedClock, desk: Desk | None = None) -> None:
         """Open the state directory and take up what a former run left. Blocks.
 
         `desk` says when another site file shall run, and the agent then ends.
         """
         self._site, self._clock, self._desk = site, clock, desk
-        self._started_ms = clock.now_ms()
+        self._started_s = clock.monotonic_s()
+        now_ms = clock.now_ms()
         self._outbox = Outbox(
             site.state_directory,
-            now_ms=self._started_ms,
+            now_ms=now_ms,
             bytes_max=site.state_bytes_max,
             signer=keyfile.load_or_make(site.key_file),
         )
@@ -65,10 +70,10 @@ class Agent:
             self._outbox,
             site.gateway,
             site.catalogue(),
-            now_ms=self._started_ms,
+            now_ms=now_ms,
         )
         if following is not None:
-            self._recorder.follow_key(following, self._started_ms)
+            self._recorder.follow_key(following, now_ms)
             identity.adopt(site.key_file)
         if desk is not None and self._outbox.signer is not None:
             desk.serve(self._outbox.signer)
@@ -87,6 +92,7 @@ class Agent:
         self._recorder.reserve()
         self._first = self._outbox.first
         self._memory = Memory(site.state_directory)
+        self._time_file = TimeFile(site.state_directory)
         # once: a plan of a full bus takes longer than a status may
         self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
         self._stopping = asyncio.Event()
@@ -106,10 +112,11 @@ class Agent:
         pollers = self._pollers()
         try:
             async with asyncio.TaskGroup() as tasks:
-                polling = _start(tasks, "poll", [poller.run() for poller in pollers])
-                polling += self._watch(tasks, pollers)
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
+                await self._wait_for_trust()
+                polling = _start(tasks, "poll", [poller.run() for poller in pollers])
+                polling += self._watch(tasks, pollers)
                 await self._keep_time(pollers)
                 if self.next_origin is None and not self._begins_anew:
                     health.notify_systemd("STOPPING=1")
@@ -130,6 +137,17 @@ class Agent:
             for poller in pollers:
                 await poller.bus.close()
             self._outbox.close()
+
+    async def _wait_for_trust(self) -> None:
+        """Give NTP and the platform a moment, so that times need not be put right afterwards."""
+        end_s = self._clock.monotonic_s() + TRUST_WAIT_S
+        while not (self._stopping.is_set() or self._clock.is_trusted):
+            if self._clock.monotonic_s() >= end_s:
+                _log.warning("clock: nobody vouches for the time; readings are flagged until then")
+                return
+            health.notify_systemd("WATCHDOG=1")
+            await self._clock.sleep_ms(_TRUST_LOOK_MS)
+            self._clock.now_ms()  # looks whether the kernel vouches for it by now
 
     def _pollers(self) -> list[Poller]:
         pollers = []
@@ -167,23 +185,36 @@ class Agent:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        state = StateWatch(lambda: (self._outbox.dropped_count, self._recorder.counters.not_kept))
+        state = StateWatch(self._state)
         points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))
         return _start(tasks, "own points", running)
 
+    def _state(self) -> tuple[int, ...]:
+        clock = self._clock.state
+        return (
+            self._outbox.dropped_count,
+            self._recorder.counters.not_kept,
+            clock.trust,
+            clock.steps,
+            clock.last_step_ms,
+        )
+
     def _remember(self, pollers: Sequence[Poller]) -> None:
         try:
             self._memory.keep([reader for poller in pollers for reader in poller.readers])
+            self._time_file.keep(self._clock)
         except OSError as error:
-            _log.warning("what was learned of the meters was not kept: %s", error.strerror)
+            _log.warning(
+                "what was learned of the meters and the time was not kept: %s", error.strerror
+            )
 
     async def _keep_time(self, pollers: Sequence[Poller]) -> None:
         """Once a second commit and report; cut when it is time or the pending readings are many."""
         flush_ms = self._site.flush_ms
-        next_flush_ms = self._clock.now_ms() + flush_ms
+        next_flush_s = self._clock.monotonic_s() + flush_ms / 1000
         ticks = 0
         while not self._stopping.is_set():
             with contextlib.suppress(TimeoutError):
@@ -191,10 +222,10 @@ class Agent:
                 async with asyncio.timeout(_TICK_MS / 1000):
                     await self._stopping.wait()
             await self._recorder.commit()
-            now_ms = self._clock.now_ms()
-            if now_ms >= next_flush_ms or self._recorder.pending_cells >= CUT_CELLS_MAX // 2:
+            now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
+            if now_s >= next_flush_s or self._recorder.pending_cells >= CUT_CELLS_MAX // 2:
                 await self._flush()
-                next_flush_ms = now_ms + flush_ms
+                next_flush_s = now_s + flush_ms / 1000
             self._write_status(pollers)
             ticks += 1
             if ticks % _REMEMBER_EVERY_TICKS == 0:
@@ -243,8 +274,8 @@ class Agent:
 
     async def _say_farewell(self) -> None:
         """Give connected destinations a moment to receipt the last batches."""
-        end_ms = self._clock.now_ms() + _FAREWELL_MS
-        while self._clock.now_ms() < end_ms and any(
+        end_s = self._clock.monotonic_s() + _FAREWELL_MS / 1000
+        while self._clock.monotonic_s() < end_s and any(
             uplink.is_connected and uplink.waiting_count for uplink in self._uplinks
         ):
             await self._clock.sleep_ms(50)
@@ -259,8 +290,8 @@ class Agent:
             self._outbox,
             self._uplinks,
             planned_shares=self._planned_shares,
-            started_ms=self._started_ms,
-            now_ms=self._clock.now_ms(),
+            uptime_ms=int(1000 * (self._clock.monotonic_s() - self._started_s)),
+            clock=self._clock,
         )
         try:
             health.write_status(self._site.status_file, values)

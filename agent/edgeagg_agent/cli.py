@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from edgeagg_agent.budget_report import budget_json, budget_lines
 from edgeagg_agent.bus.port import line_loop
 from edgeagg_agent.bus.serial import check_port
 from edgeagg_agent.clock import SystemClock
+from edgeagg_agent.clock_trust import TimeFile, kernel_synchronised, words
 from edgeagg_agent.config import check_loads, load_site, read_site
 from edgeagg_agent.config_values import BAUDS
 from edgeagg_agent.decimals import decimal_text
@@ -118,11 +120,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _run_site(file: Path) -> bool:
     """Run the agent until it ends; return whether it shall begin anew with another site file."""
-    clock = SystemClock()
-    desk = Desk(file, clock, _check_ports)
+    desk = Desk(file, SystemClock(), _check_ports)
     try:
         try:
             _check_ports(desk.site)
+            clock = _clock(desk.site)
             agent = app.Agent(desk.site, clock, desk)
         except (ConfigError, StoreError) as error:
             if not desk.is_on_trial:
@@ -153,6 +155,14 @@ def _say_begin(site: Site) -> None:
         len(site.buses),
         site.state_directory,
     )
+
+
+def _clock(site: Site) -> SystemClock:
+    """Return the host's clock, which is right by itself only where the site file says so."""
+    if site.believes_host_clock:
+        return SystemClock()
+    known = TimeFile(site.state_directory)
+    return known.clock(time.time_ns, time.monotonic_ns, kernel_synchronised)
 
 
 def _first(errors: ExceptionGroup[Exception]) -> Exception:
@@ -186,6 +196,7 @@ def _check(options: argparse.Namespace) -> int:
                 print(f"    {line}")
     for line in budget_lines([bus.load() for bus in site.buses], BAUDS):
         print(line)
+    print(f"clock: {words(_clock(site).state)}")
     buses = "1 bus" if len(site.buses) == 1 else f"{len(site.buses)} buses"
     print(f"{options.site} is right: {len(site.meters)} meters on {buses}.")
     return 0
@@ -375,6 +386,10 @@ def _print_status(values: dict[str, Any], now_ms: int) -> None:
         f"  slots: {slots['values']} values, {slots['reasons']} reasons, {slots['missed']} missed;"
         f" {values['windows']} windows; {values['batches']['cut']} batches"
     )
+    print(f"  clock: {values['clock']['text']}")
+    if values["clock"]["steps"]:
+        step_s = values["clock"]["last_step_ms"] / 1000
+        print(f"    put {values['clock']['steps']} times since the start, last by {step_s:+g} s")
     disk = values["disk"]
     if disk["refuses"] or disk["not_kept"] or values["batches"]["dropped"]:
         print(

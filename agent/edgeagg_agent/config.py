@@ -111,12 +111,13 @@ def read_site(file: Path, text: str | None = None) -> Site:
         destinations=destinations,
         buses=buses,
         local_time=_local_time(site),
+        believes_host_clock=site.text("clock", ("kernel", "host"), "kernel") == "host",
     )
     _check_catalogue(file, found)
     return found
 
 
-_SITE_KEYS = "gateway name profiles key_file time_zone remote_configuration remote_trial"
+_SITE_KEYS = "gateway name profiles key_file time_zone clock remote_configuration remote_trial"
 _DESTINATION_KEYS = (
     "name broker username password_file ca_file cert_file cert_key_file platform_keys"
 )

@@ -90,6 +90,10 @@ class Dispatcher:
                 probe_ms = self._attention.next_probe_ms()
                 return Wait(until_ms if probe_ms is None else min(until_ms, probe_ms))
 
+    def held(self) -> tuple[Slot, ...]:
+        """Return the slots that still await their second read."""
+        return self._schedule.held()
+
     def done(self, ask: Ask, now_ms: int, *, wasted_us: int = 0) -> bool:
         """Take in how a read ended: `wasted_us` is the bus time of what failed in it, 0 if nothing.
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeagg_agent.clock import ClockState, JudgedClock, Trust
+from edgeagg_agent.clock_trust import words
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
@@ -27,8 +29,8 @@ def status(
     uplinks: Sequence[Uplink],
     *,
     planned_shares: Mapping[str, float],
-    started_ms: int,
-    now_ms: int,
+    uptime_ms: int,
+    clock: JudgedClock,
 ) -> dict[str, Any]:
     """Return the whole state as plain JSON values.
 
@@ -39,11 +41,11 @@ def status(
     return {
         "gateway": site.gateway,
         "pid": os.getpid(),
-        "at_ms": now_ms,
-        "uptime_s": (now_ms - started_ms) // 1000,
+        "at_ms": clock.now_ms(),
+        "uptime_s": uptime_ms // 1000,
         "epoch": outbox.epoch,
         "buses": [
-            _bus(config, poller, planned_shares[config.name], now_ms - started_ms)
+            _bus(config, poller, planned_shares[config.name], uptime_ms)
             for config, poller in zip(site.buses, pollers, strict=True)
         ],
         "slots": {
@@ -53,6 +55,7 @@ def status(
             "missed": counters.missed,
         },
         "windows": counters.windows,
+        "clock": _clock(clock.state),
         "batches": {
             "cut": counters.batches,
             "bytes": counters.batch_bytes,
@@ -82,6 +85,17 @@ def status(
             }
             for uplink in uplinks
         ],
+    }
+
+
+def _clock(state: ClockState) -> dict[str, Any]:
+    return {
+        "trust": state.trust.name.lower(),
+        "is_trusted": state.trust >= Trust.PLATFORM,
+        "unconfirmed_s": state.unconfirmed_s,
+        "steps": state.steps,
+        "last_step_ms": state.last_step_ms,
+        "text": words(state),
     }
 
 

@@ -55,6 +55,9 @@ STATE = "state"
 STATE_METRICS = (
     _count("dropped_batches", "batches let go before every destination had them"),
     _count("not_kept_slots", "readings that neither the disk nor the memory had room for"),
+    Metric("clock_trust", "1", 0, Kind.GAUGE, "0 never set, 1 RTC, 2 platform, 3 holdover, 4 NTP"),
+    _count("clock_steps", "times that the clock was put by more than a second"),
+    Metric("clock_step", "s", -3, Kind.GAUGE, "how far it was put the last time, back is negative"),
 )
 METER_METRICS = (Metric("completeness", "%", -1, Kind.GAUGE, "readings with a value, last minute"),)
 
@@ -124,7 +127,7 @@ class BusWatch:
 class StateWatch:
     """Samples what the state directory cost, once a period."""
 
-    def __init__(self, counts: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, counts: Callable[[], tuple[int, ...]]) -> None:
         """Ask `counts` for one value per metric."""
         self.last: tuple[int, ...] = (0,) * len(STATE_METRICS)
         self._counts = counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgeagg.model import Quality
 from edgeagg_agent import books, metrics
@@ -38,15 +38,31 @@ class OwnPoints:
     async def run(self) -> None:
         """Record what falls due; ends only by cancellation."""
         periods_ms = {self._group: metrics.PERIOD_MS}
-        schedule = Schedule(periods_ms, self._clock.now_ms())
-        books.take_over(schedule, periods_ms, self._recorder, self._clock.now_ms())
+        schedule, stepped_ms = self._take_over(periods_ms, Quality.STOPPED)
         while True:
             now_ms = self._clock.now_ms()
+            if self._clock.stepped_ms != stepped_ms:
+                schedule, stepped_ms = self._take_over(periods_ms, Quality.CLOCK_UNTRUSTED)
+                continue
             match schedule.pick(now_ms):
                 case Wait(until_ms):
                     await self._clock.sleep_ms(min(until_ms - now_ms, _NAP_MAX_MS))
                 case Slot() as slot:
                     self._record(slot)
+
+    def _take_over(self, periods_ms: Mapping[int, int], reason: Quality) -> tuple[Schedule, int]:
+        """Plan from now on; return the plan and the steps of the clock that it knows of."""
+        now_ms, stepped_ms = self._clock.now_ms(), self._clock.stepped_ms
+        schedule = Schedule(periods_ms, now_ms)
+        books.take_over(
+            schedule,
+            periods_ms,
+            self._recorder,
+            now_ms,
+            reason=reason,
+            knows_past=self._clock.knows_past,
+        )
+        return schedule, stepped_ms
 
     def _record(self, slot: Slot) -> None:
         books.declare(
@@ -65,7 +81,7 @@ class OwnPoints:
             due_ms=slot.due_ms,
             at_ms=max(slot.due_ms, self._clock.now_ms()),
             values=values,
-            qualities=bytes(len(values)),
+            qualities=books.flagged(bytes(len(values)), is_trusted=self._clock.is_trusted),
         )
 
     async def serve(self, host: str, port: int) -> None:

@@ -50,13 +50,19 @@ class Poller:
         self.beat_ms = clock.now_ms()
         self._groups = dict(groups)
         self._recorder, self._clock, self._spare = recorder, clock, spare
+        self._stepped_ms = clock.stepped_ms
         self._failed: dict[int, Scan] = {}  # scans that are to be repeated, by group
 
     async def run(self) -> None:
         """Read what falls due; ends only by cancellation."""
-        dispatcher = self._take_over()
+        dispatcher = self._take_over(Quality.STOPPED)
         while True:
             self.beat_ms = self._clock.now_ms()
+            if self._clock.stepped_ms != self._stepped_ms:
+                for slot in dispatcher.held():
+                    self._record(slot, self._failed.pop(slot.group))
+                dispatcher = self._take_over(Quality.CLOCK_UNTRUSTED)
+                continue
             match dispatcher.next(self.beat_ms):
                 case Wait(until_ms):
                     await self._idle(until_ms - self.beat_ms)
@@ -74,9 +80,9 @@ class Poller:
                     wasted_us = await reader.probe()
                     dispatcher.probed(meter, self._clock.now_ms(), wasted_us=wasted_us)
 
-    def _take_over(self) -> Dispatcher:
-        """Plan from now on, and declare the slots since the last run as not read."""
-        now_ms = self._clock.now_ms()
+    def _take_over(self, reason: Quality) -> Dispatcher:
+        """Plan from now on, and declare the slots since the last one read as not read."""
+        now_ms, self._stepped_ms = self._clock.now_ms(), self._clock.stepped_ms
         periods_ms = {
             group: reader.meter.groups[place].period_ms
             for group, (reader, place) in self._groups.items()
@@ -94,7 +100,14 @@ class Poller:
         }
         failed_us = max((reader.failed_us() for reader in self.readers), default=0)
         schedule = Schedule(periods_ms, now_ms, traits, failed_ms=-(-failed_us // 1000))
-        books.take_over(schedule, periods_ms, self._recorder, now_ms)
+        books.take_over(
+            schedule,
+            periods_ms,
+            self._recorder,
+            now_ms,
+            reason=reason,
+            knows_past=self._clock.knows_past,
+        )
         meters = {group: places[reader] for group, (reader, _) in self._groups.items()}
         return Dispatcher(schedule, Attention(now_ms, spare=self._spare), meters)
 
@@ -151,8 +164,12 @@ class Poller:
         # a value is as old as the middle of the read that fetched it
         age_s = self._clock.monotonic_s() - (scan.sent_s + scan.received_s) / 2
         now_ms = self._clock.now_ms()
+        # a slot that a step of the clock came upon stays in the time in which it was due
+        step_ms = self._clock.stepped_ms - self._stepped_ms
+        now_ms -= step_ms
+        is_trusted = self._clock.is_trusted and not step_ms
         at_ms = max(slot.due_ms, now_ms - round(age_s * 1000))
-        if isinstance(scan.decoder, RegisterDecoder):
+        if isinstance(scan.decoder, RegisterDecoder) and is_trusted:
             qualities = self._recorder.scan(
                 slot.group,
                 due_ms=slot.due_ms,
@@ -164,7 +181,11 @@ class Poller:
         else:
             values, qualities = scan.decode()
             self._recorder.row(
-                slot.group, due_ms=slot.due_ms, at_ms=at_ms, values=values, qualities=qualities
+                slot.group,
+                due_ms=slot.due_ms,
+                at_ms=at_ms,
+                values=values,
+                qualities=books.flagged(qualities, is_trusted=is_trusted),
             )
         self.tally.note(reader.meter.name, slots=len(qualities), values=qualities.count(0))
         self.tally.lateness_ms = max(self.tally.lateness_ms, now_ms - slot.due_ms)

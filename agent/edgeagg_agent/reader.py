@@ -201,7 +201,7 @@ class MeterReader:
 
     async def find_replaced(self) -> bool:
         """Ask for the serial number when it is time; return whether another meter hangs there."""
-        state, now_ms = self.state, self._clock.now_ms()
+        state, now_ms = self.state, int(1000 * self._clock.monotonic_s())
         wanted = serials.serial_read(self._profile)
         was_silent = state.last_quality is Quality.NO_REPLY
         is_due = serials.is_due(state.serial_asked_ms, now_ms, was_silent=was_silent)
@@ -285,7 +285,7 @@ class MeterReader:
 
     async def _read_ratios(self) -> Quality:
         """Read the meter's own transformer ratios if they are not known, or known for an hour."""
-        state, now_ms = self.state, self._clock.now_ms()
+        state, now_ms = self.state, int(1000 * self._clock.monotonic_s())
         known_ms = state.ratios_at_ms
         fresh = known_ms is not None and now_ms - known_ms < _RATIO_AGE_MAX_MS
         wanted = self._still_ratios()

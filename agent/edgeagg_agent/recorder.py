@@ -38,10 +38,8 @@ _SEGMENT_BYTES = 1 << 20
 _CUT_HEAD = struct.Struct("<QQQB")
 _FOR_ROWS, _FOR_LAST_ROWS, _FOR_ANNOUNCEMENT = 0, 1, 2  # the last rows of a catalogue end its days
 
-WAITING_BYTES_MAX = 2 << 20
-"""Of journal records that wait for a disk: two hours of 128 meters with 30 points a minute."""
-PENDING_CELLS_MAX = 1 << 20
-"""Of readings that wait to be cut while the disk refuses."""
+WAITING_BYTES_MAX = 2 << 20  # of journal records: two hours of 128 meters with 30 points a minute
+PENDING_CELLS_MAX = 1 << 20  # of readings that wait to be cut while the disk refuses
 
 
 @dataclass(slots=True)
@@ -114,10 +112,6 @@ class Recorder:
         """Return the group's last slot that is accounted for."""
         return self._aggregator.last_due_ms(group)
 
-    def name(self, group: int) -> str:
-        """Name a group in messages."""
-        return f"meter {self._catalogue.groups[group].meter}"
-
     def scan(
         self,
         group: int,
@@ -162,6 +156,12 @@ class Recorder:
     def replaced(self, group: int) -> None:
         """Record that another meter hangs in the group's place: its registers go on from theirs."""
         self._rows.stage(ROW, self._aggregator.replace_meter(group))
+
+    def restart(self, group: int, last_due_ms: int) -> None:
+        """Let the group's slots go on behind this one, for the clock was set back or far ahead."""
+        if (run := self._owed.take(group)) is not None:
+            self._push_gap(group, *run, Quality.NOT_KEPT)
+        self._rows.stage(ROW, self._aggregator.restart_group(group, last_due_ms))
 
     async def commit(self) -> None:
         """Return when everything recorded before this call is on the disk, or the disk refused.

@@ -153,6 +153,10 @@ class Schedule:
         self._held[slot.group] = slot
         return True
 
+    def held(self) -> tuple[Slot, ...]:
+        """Return the slots that were put back and did not come back yet."""
+        return tuple(self._held.values())
+
     def groups(self) -> Iterable[int]:
         """Return the groups."""
         return self._periods_ms

@@ -210,6 +210,8 @@ class Site:
     destinations: tuple[Destination, ...]
     buses: tuple[BusConfig, ...]
     local_time: LocalTime
+    believes_host_clock: bool = False
+    """Whether the host's clock is right although the kernel may not know."""
 
     @property
     def meters(self) -> tuple[Meter, ...]:

@@ -18,7 +18,7 @@ from edgeagg import tls, topics
 from edgeagg.batch import CHECK_BYTES, CREDIT_MAX, Hello, Origin, Receipt
 from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import JudgedClock
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.outbox import Cursor, Outbox
 from edgeagg_agent.pace import Uniform
@@ -68,7 +68,7 @@ class Uplink:
         gateway: str,
         outbox: Outbox,
         cursor: Cursor,
-        clock: Clock,
+        clock: JudgedClock,
         on_foreign: Callable[[Origin], None],
         desk: Desk | None = None,
     ) -> None:
@@ -228,6 +228,7 @@ class Uplink:
     async def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
+        self._clock.take_platform(receipt.server_ms)
         if self._is_foreign:
             return
         origin = await self._foreign(receipt)

@@ -7,10 +7,12 @@ that is right until a test changes it.
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent.bus import Answer, BusStats
+from edgeagg_agent.clock import FORWARD_MAX_MS, SLEW_MAX_MS, ClockState, Trust
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -20,6 +22,7 @@ ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
 SITE = """
 [site]
 gateway = "qp-0001"
+clock = "host"
 name = "Example plant"
 
 [state]
@@ -100,12 +103,20 @@ class FakeClock:
 
     def __init__(self, now_ms=START_MS, *, lasts_ms=None):
         self.slept_ms = []
+        self.stepped_ms = 0
+        self.is_trusted = self.knows_past = True
+        self.state = ClockState(trust=Trust.NTP, unconfirmed_s=0, steps=0, last_step_ms=0)
+        self.offset_ns = 0
+        self.platform_ms = []
         self._now_ms = now_ms
         self._elapsed_ms = 0
         self._lasts_ms = lasts_ms
 
     def now_ms(self):
         return self._now_ms
+
+    def take_platform(self, server_ms):
+        self.platform_ms.append(server_ms)
 
     def monotonic_s(self):
         return self._elapsed_ms / 1000
@@ -123,6 +134,8 @@ class FakeClock:
     def step_ms(self, step_ms):
         """Set the wall clock; the monotonic one goes on as before."""
         self._now_ms += step_ms
+        if step_ms < -SLEW_MAX_MS or step_ms > FORWARD_MAX_MS:
+            self.stepped_ms += step_ms
 
 
 class FakeBus:
@@ -172,16 +185,16 @@ def _answer(question, heard):
 class FakeRecorder:
     """Keeps what it is told."""
 
+    catalogue = SimpleNamespace(groups=[SimpleNamespace(meter=f"number {n}") for n in range(16)])
+
     def __init__(self, last_due_ms=None):
         self.rows = []  # (group, due_ms, at_ms, values, qualities)
         self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
-        self._last_due_ms = last_due_ms or {}
+        self.restarts = []  # (group, last_due_ms)
+        self._last_due_ms = dict(last_due_ms or {})
 
     def last_due_ms(self, group):
         return self._last_due_ms.get(group)
-
-    def name(self, group):
-        return f"meter number {group}"
 
     def scan(self, group, *, due_ms, at_ms, plan, replies, ratios):
         values, qualities = plan.decode(replies, ratios=int(ratios))
@@ -189,7 +202,13 @@ class FakeRecorder:
         return qualities
 
     def row(self, group, *, due_ms, at_ms, values, qualities):
+        self._last_due_ms[group] = due_ms
         self.rows.append((group, due_ms, at_ms, tuple(values), tuple(qualities)))
 
+    def restart(self, group, last_due_ms):
+        self._last_due_ms[group] = last_due_ms
+        self.restarts.append((group, last_due_ms))
+
     def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
+        self._last_due_ms[group] = last_due_ms
         self.gaps.append((group, first_due_ms, last_due_ms, slots, reason))

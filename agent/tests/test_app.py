@@ -170,7 +170,7 @@ async def test_a_memory_that_cannot_be_written_is_a_warning(site, caplog):
     site.folder.mkdir()
     (site.folder / FILE).with_suffix(".new").mkdir()
     assert (await site.run(site.has_read_all)).events
-    assert "what was learned of the meters was not kept: Is a directory" in caplog.text
+    assert "what was learned of the meters and the time was not kept: Is a directory" in caplog.text
 
 
 async def test_metrics_are_served_while_it_runs(site):
@@ -230,6 +230,35 @@ async def test_the_outbox_and_the_state_are_free_again_behind_a_stop(site):
     outbox = Outbox(site.folder, now_ms=START_MS, bytes_max=BYTES_MAX)
     Recorder(site.folder, outbox, GATEWAY, site.site.catalogue(), now_ms=START_MS)
     outbox.close()
+
+
+class Unconfirmed:
+    """An agent's clock whose kernel never says that it is right."""
+
+    def __init__(self, waits_s):
+        self.clock = SystemClock(is_synchronised=lambda: False)
+        self.passed_s, self.waits_s = 0.0, waits_s
+        self.clock.monotonic_s = lambda: self.passed_s
+        self.clock.sleep_ms = self.sleep_ms
+
+    async def sleep_ms(self, duration_ms):
+        self.passed_s += duration_ms / 1000
+        if self.waits_s is not None and self.passed_s >= self.waits_s:
+            self.clock.take_platform(self.clock.now_ms())
+
+
+@pytest.mark.parametrize(("waits_s", "until_s"), [(None, app.TRUST_WAIT_S), (3.0, 3.0)])
+async def test_nothing_is_read_for_a_minute_while_nobody_vouches_for_the_time(
+    site, caplog, waits_s, until_s
+):
+    unconfirmed = Unconfirmed(waits_s)
+    agent = app.Agent(site.site, unconfirmed.clock)
+    try:
+        await agent._wait_for_trust()
+    finally:
+        agent._outbox.close()
+    assert unconfirmed.passed_s == pytest.approx(until_s, abs=0.2)
+    assert ("nobody vouches for the time" in caplog.text) is (waits_s is None)
 
 
 async def test_an_agent_whose_numbers_others_used_leaves_all_it_has_to_a_new_epoch(site):

@@ -34,7 +34,7 @@ def test_a_run_is_never_longer_than_can_be_counted(slots):
 @given(
     period_ms=st.sampled_from((200, 1_000, 60_000, 900_000, 86_400_000)),
     now_ms=st.integers(0, 2 * START_MS),
-    behind=st.integers(-3, 5_000),
+    behind=st.integers(-300, 5_000),
 )
 def test_behind_a_restart_every_slot_is_declared_or_still_to_be_read(period_ms, now_ms, behind):
     last_due_ms = max(0, now_ms // period_ms - behind) * period_ms
@@ -43,8 +43,18 @@ def test_behind_a_restart_every_slot_is_declared_or_still_to_be_read(period_ms, 
     books.take_over(schedule, {7: period_ms}, recorder, now_ms)
     declared = [at for gap in recorder.gaps for at in range(gap[1], gap[2] + 1, period_ms)]
     next_ms = schedule.next_due_ms(7)
+    is_wrong = (
+        last_due_ms - now_ms > max(period_ms, books.AHEAD_MAX_MS)
+        or now_ms - last_due_ms > books.GAP_MAX_MS
+    )
+    if is_wrong:
+        assert recorder.restarts == [(7, next_ms - period_ms)]
+        assert declared == []
+        assert now_ms < next_ms <= now_ms + period_ms
+        return
+    assert recorder.restarts == []
     assert declared == list(range(last_due_ms + period_ms, next_ms, period_ms))
-    assert next_ms > max(now_ms, last_due_ms)
+    assert max(now_ms, last_due_ms) < next_ms <= now_ms + books.AHEAD_MAX_MS + 2 * period_ms
     assert {gap[4] for gap in recorder.gaps} <= {Quality.STOPPED}
 
 
@@ -56,11 +66,27 @@ def test_a_group_that_was_never_read_begins_with_its_next_slot():
     assert schedule.next_due_ms(0) == (START_MS // 60_000 + 1) * 60_000
 
 
-def test_a_group_read_by_a_wrong_clock_is_named_and_one_slot_ahead_is_not_wrong(caplog):
-    recorder = FakeRecorder({0: START_MS + 1_000, 1: START_MS + 2_000})
+def test_a_group_read_by_a_wrong_clock_is_named_and_goes_on_at_once(caplog):
+    recorder = FakeRecorder({0: START_MS + 60_000, 1: START_MS + 61_000})
     schedule = Schedule({0: 1_000, 1: 1_000}, START_MS)
     books.take_over(schedule, {0: 1_000, 1: 1_000}, recorder, START_MS)
     (complaint,) = [record.getMessage() for record in caplog.records]
-    assert complaint.startswith("meter number 1: was read up to 2 s in the future")
-    assert [schedule.next_due_ms(group) - START_MS for group in (0, 1)] == [2_000, 3_000]
+    assert complaint.startswith("meter number 1: its last slot lies 61 s in the future")
+    assert [schedule.next_due_ms(group) - START_MS for group in (0, 1)] == [61_000, 1_000]
+    assert recorder.restarts == [(1, START_MS)]
     assert recorder.gaps == []
+
+
+def test_where_nobody_knows_what_was_before_no_gap_is_declared():
+    recorder = FakeRecorder({0: START_MS - 86_400_000})
+    schedule = Schedule({0: 1_000}, START_MS)
+    books.take_over(schedule, {0: 1_000}, recorder, START_MS, knows_past=False)
+    assert recorder.gaps == []
+    assert recorder.restarts == [(0, START_MS)]
+
+
+def test_values_that_nobody_vouches_for_the_time_of_are_flagged_and_reasons_stay():
+    qualities = bytes([Quality.GOOD, Quality.NO_REPLY, Quality.GOOD])
+    assert books.flagged(qualities, is_trusted=True) == qualities
+    told = books.flagged(qualities, is_trusted=False)
+    assert list(told) == [Quality.CLOCK_UNTRUSTED, Quality.NO_REPLY, Quality.CLOCK_UNTRUSTED]

@@ -25,6 +25,7 @@ F32_230 = (0x4366, 0x0000)
 WITHOUT_SERIAL = """
 [site]
 gateway = "qp-0001"
+clock = "host"
 name = "Example plant"
 
 [state]
@@ -352,6 +353,13 @@ def test_profiles_lists_what_is_shipped(capsys):
     assert all(row["vendor"] and row["models"] for row in rows)
 
 
+def test_check_says_in_words_that_nobody_keeps_the_clock(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "kernel_synchronised", lambda: False)
+    site = write_site(tmp_path, ('clock = "host"\n', ""), text=WITHOUT_SERIAL)
+    assert main(["check", str(site)]) == 0
+    assert "clock: not synchronised for 0 s, times are flagged\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_status_without_a_running_agent_says_so_and_ends_with_1(site, capsys, options):
     assert main(["status", str(site), *options]) == 1
@@ -398,6 +406,7 @@ def test_run_polls_until_a_signal_and_status_tells_of_it(site_that_reads_fast, c
     text = capsys.readouterr().out
     assert text.startswith("qp-0001  up ")
     assert "platform: not connected, 0 receipted, 2 waiting" in text
+    assert "  clock: synchronised\n" in text
     assert main(["status", str(site), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["slots"]["values"] >= 2

@@ -94,8 +94,8 @@ class Gateway:
             self.outbox,
             self.uplinks,
             planned_shares={"switchroom": 0.5, "roof": 0.02468},
-            started_ms=START_MS,
-            now_ms=self.clock.now_ms(),
+            uptime_ms=self.clock.now_ms() - START_MS,
+            clock=self.clock,
         )
 
 

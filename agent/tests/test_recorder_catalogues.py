@@ -117,7 +117,7 @@ async def test_a_group_that_was_split_by_periods_begins_anew_and_the_others_go_o
     outbox.close()
     known = [recorder.last_due_ms(group) for group in range(len(catalogue.groups))]
     assert known == [None, None, START_MS, START_MS, None]
-    assert recorder.name(0) == recorder.name(1) == "meter incomer"
+    assert [recorder.catalogue.groups[n].meter for n in (0, 1)] == ["incomer"] * 2
 
 
 @pytest.mark.parametrize("faults", [{}, {(1, 3, 10): REFUSAL}], ids=["good", "refused"])

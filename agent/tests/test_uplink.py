@@ -289,3 +289,10 @@ async def test_commands_are_not_even_subscribed_to_without_pinned_keys(outbox, t
     await deliver(uplink, client, done)
     assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
     desk.close()
+
+
+async def test_a_receipt_of_this_gateway_tells_the_clock_the_platforms_time(outbox):
+    uplink = make_uplink(outbox)
+    await uplink._take(receipt(0, server_ms=START_MS + 7))
+    await uplink._take(receipt(0, server_ms=START_MS + 8, gateway="qp-0009"))
+    assert uplink._clock.platform_ms == [START_MS + 7]

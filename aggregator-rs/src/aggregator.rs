@@ -244,6 +244,17 @@ impl Aggregator {
         Ok(Record::Replaced(group).to_bytes())
     }
 
+    /// Take in that the clock was set, back or far ahead: the group's slots go on behind
+    /// `last_due_ms`, whatever its last one was; return the journal record. Its windows end here as
+    /// they are, and nothing is counted or held from before to behind.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown group.
+    pub fn restart_group(&mut self, group: u32, last_due_ms: i64) -> Result<Vec<u8>, Error> {
+        self.group_mut(group)?.restart(last_due_ms)?;
+        Ok(Record::Restarted(group, last_due_ms).to_bytes())
+    }
+
     /// Take in a journal record again.
     ///
     /// # Errors
@@ -253,6 +264,7 @@ impl Aggregator {
             Record::Row(group, row) => self.push_row(group, row)?,
             Record::Gap(group, gap) => self.push_gap(group, gap)?,
             Record::Replaced(group) => self.replace_meter(group)?,
+            Record::Restarted(group, last_ms) => self.restart_group(group, last_ms)?,
         };
         Ok(())
     }

@@ -190,6 +190,16 @@ impl PyAggregator {
         Ok(PyBytes::new(py, &self.0.replace_meter(group)?))
     }
 
+    fn restart_group<'py>(
+        &mut self,
+        py: Python<'py>,
+        group: u32,
+        last_due_ms: i64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let record = self.0.restart_group(group, last_due_ms)?;
+        Ok(PyBytes::new(py, &record))
+    }
+
     fn replay(&mut self, record: &[u8]) -> PyResult<()> {
         Ok(self.0.replay(record)?)
     }

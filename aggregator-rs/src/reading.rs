@@ -1,5 +1,5 @@
-//! Rows: what one read of a group gave, the runs of slots that nobody read, and the word that a
-//! meter was replaced. All have a record form for the gateway's journal, from which the aggregator
+//! Rows: what one read of a group gave, the runs of slots that nobody read, and the words that a
+//! meter was replaced or the clock was set. All have a record form for the gateway's journal, from which the aggregator
 //! is rebuilt after a restart.
 
 mod values;
@@ -22,6 +22,7 @@ const ROW_HEAD_MAX: usize = 32;
 const TAG_ROW: u8 = 1;
 const TAG_GAP: u8 = 2;
 const TAG_REPLACED: u8 = 3;
+const TAG_RESTARTED: u8 = 4;
 
 /// One slot of one group: every point has a value or a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub enum Record {
     Gap(u32, Gap),
     /// Another meter was found in the place of the group's.
     Replaced(u32),
+    /// The clock was set: the group goes on behind this slot, wherever it was before.
+    Restarted(u32, i64),
 }
 
 /// A row that somebody else holds.
@@ -153,6 +156,11 @@ impl Record {
                 out.push(TAG_REPLACED);
                 write_u64(&mut out, u64::from(*group));
             }
+            Record::Restarted(group, last_due_ms) => {
+                out.push(TAG_RESTARTED);
+                write_u64(&mut out, u64::from(*group));
+                write_i64(&mut out, *last_due_ms);
+            }
         }
         out
     }
@@ -194,6 +202,7 @@ impl Record {
                 },
             ),
             TAG_REPLACED => Record::Replaced(group),
+            TAG_RESTARTED => Record::Restarted(group, reader.i64()?),
             _ => {
                 return Err(Error::Corrupt {
                     at: 0,

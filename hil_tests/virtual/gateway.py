@@ -212,7 +212,9 @@ class Gateway:
             for config, poller in zip(self._site.buses, pollers, strict=True)
         ]
         group = len(self._site.catalogue().groups) - 1
-        state = StateWatch(lambda: (self.outbox.dropped_count, self.recorder.counters.not_kept))
+        state = StateWatch(
+            lambda: (self.outbox.dropped_count, self.recorder.counters.not_kept, 4, 0, 0)
+        )
         return OwnPoints(self._site.gateway, group, watches, state, self.recorder, self._clock)
 
     async def _keep_time(self) -> None:

@@ -115,6 +115,11 @@ class Aggregator:
         """Take in a run of slots that nobody read; return its journal record."""
     def replace_meter(self, group: int) -> bytes:
         """Take in that another meter hangs in the group's place; return the journal record."""
+    def restart_group(self, group: int, last_due_ms: int) -> bytes:
+        """Let the group's slots go on behind this one, since the clock was set; return the record.
+
+        Its windows end as they are; nothing is held or counted from before to behind.
+        """
     def replay(self, record: bytes) -> None:
         """Take in a journal record again."""
     def last_due_ms(self, group: int) -> int | None:

@@ -41,6 +41,11 @@ impl Demands {
         }
     }
 
+    /// Go on as `fresh`, with what is closed already.
+    pub(super) fn restart(&mut self, fresh: Demands) {
+        self.points = fresh.points;
+    }
+
     /// Take in a row, and what the totalisers counted up to it.
     pub(super) fn push(&mut self, row: RowView<'_>, steps: &[PointStep]) {
         for (point, demand) in &mut self.points {

@@ -21,10 +21,14 @@ use crate::window::{
     chains, Chain, Good, PointKind, PointStep, WindowRow, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS,
 };
 
+/// Behind the end of every window, and far enough from the largest number to be subtracted from.
+const END_OF_TIME_MS: i64 = i64::MAX / 2;
+
 /// One group: what is pending of it, and what its windows know.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     shape: GroupShape,
+    calendar: Arc<Calendar>,
     good: Vec<Option<Good>>,
     /// The points that are no gauges.
     counting: Vec<usize>,
@@ -77,6 +81,7 @@ impl Group {
             rows: Pending::new(shape.kinds.len()),
             gaps: Vec::new(),
             audits: Vec::new(),
+            calendar: Arc::clone(calendar),
             shape,
         })
     }
@@ -96,6 +101,18 @@ impl Group {
                 "a slot must lie after the group's last one",
             ));
         }
+        self.last_due_ms = Some(last_due_ms);
+        Ok(())
+    }
+
+    /// Go on behind another slot: what is open ends as it is, what is pending stays.
+    pub(super) fn restart(&mut self, last_due_ms: i64) -> Result<(), Error> {
+        self.close_due(END_OF_TIME_MS);
+        let fresh = Group::new(self.shape.clone(), &self.lengths_ms, &self.calendar)?;
+        self.good = fresh.good;
+        self.totalisers = fresh.totalisers;
+        self.windows = fresh.windows;
+        self.demands.restart(fresh.demands);
         self.last_due_ms = Some(last_due_ms);
         Ok(())
     }

@@ -44,7 +44,14 @@ SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
 WHERE excluded.last_due_ms > known.last_due_ms
 """
 
-INSERTS = {"gaps": INSERT_GAP}
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+INSERT_READING = """
+INSERT INTO readings VALUES ($1, $2, $3, $4, $5) ON CONFLICT (group_id, due_ms) DO
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
 """Tables in which a row that comes again may change the one that is there."""
 
 SPAN = """

@@ -22,7 +22,14 @@ SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
 WHERE excluded.last_due_ms > last_due_ms
 """
 
-INSERTS = {"gaps": INSERT_GAP}
+# 5: nobody vouched for the time of this reading, and the slot may have come again in true time
+INSERT_READING = """
+INSERT INTO readings VALUES (?, ?, ?, ?, ?) ON CONFLICT (group_id, due_ms) DO
+UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = excluded.qualities
+WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
 """Tables in which a row that comes again may change the one that is there."""
 
 SPAN = """
