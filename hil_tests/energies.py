@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 
 from hil_tests.courses import LATENESS_MS, Course, Stretch, guarded_course, plain_course
 from hil_tests.sim.profile import Point
@@ -71,8 +72,10 @@ def _judge_audits(
         if audit.point != index or audit.kind not in _KNOWN:
             continue
         energy = audit.energy * Fraction(10) ** point.exponent
+        # the clock may have been set between the two readings
         if not any(
-            _counted(truth, group.meter, known, audit, energy, by, run) for by in run.offsets_ms
+            _counted(truth, group.meter, known, audit, energy, offsets_ms, run)
+            for offsets_ms in product(run.offsets_ms, run.offsets_ms)
         ):
             text = f"{float(energy):g} across an audit of kind {audit.kind}"
             verdict.mistrust(f"{group.meter} {point.name}: {text} at {audit.opening_ms}")
@@ -84,11 +87,14 @@ def _counted(
     point: Point | Item,
     audit: Audit,
     energy: Fraction,
-    offset_ms: int,
+    offsets_ms: tuple[int, int],
     run: Run,
 ) -> bool:
-    """Tell whether the meter can have counted this between the two readings."""
-    opening_ms, closing_ms = audit.opening_ms - offset_ms, audit.closing_ms - offset_ms
+    """Tell whether the meter can have counted this between the two readings.
+
+    `offsets_ms` are how far the clock was ahead when the closing and the opening one were taken.
+    """
+    closing_ms, opening_ms = audit.closing_ms - offsets_ms[0], audit.opening_ms - offsets_ms[1]
     slack = 2 * truth.step(meter, point)
     least, most = (
         truth.counted(meter, point, opening_ms + blur_ms)
