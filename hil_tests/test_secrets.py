@@ -22,6 +22,7 @@ SITE = """
 [site]
 gateway = "qp-0001"
 name = "Example plant"
+clock = "host"
 remote_configuration = true
 
 [state]
