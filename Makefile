@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver faults aarch64 bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver faults forgeries aarch64 bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -22,6 +22,7 @@ help:
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make deliver           drain, a bad line and a herd of gateways in virtual time, as figures'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
+	@echo 'make forgeries         100,000 forged, changed, replayed and stolen messages: none gets in'
 	@echo 'make aarch64           the crate as aarch64 under QEMU: golden files give the same bytes'
 	@echo 'make bench             bus, CPU, bytes and windows beside peers, as ratios'
 	@echo 'make format            put Python and Rust into the house form'
@@ -86,6 +87,10 @@ faults: setup
 # the gateway's processor, emulated; needs a cross linker and qemu-user, and says so
 aarch64: setup
 	tools/check-aarch64.sh
+
+# messages that somebody without the gateway's key can make, against a real inbox
+forgeries: setup
+	@$(BIN)/python -m hil_tests.forgeries --seed $(SEED)
 
 # ratios beside peers and physical bounds; some ten minutes on a machine that does nothing else
 bench: setup
