@@ -225,7 +225,8 @@ def test_a_checksum_that_is_not_checked_is_a_wrong_value(begin: Begin) -> None:
 def test_a_reply_of_another_meter_that_is_taken_is_a_wrong_value(begin: Begin) -> None:
     scenario = begin(
         "agent/edgeagg_agent/protocol/modbus.py",
-        '    """Return begin, end and bytes of the first valid reply behind `after_echo`."""\n',
+        "    full = bytes((request.unit, request.function, 2 * request.count))\n",
+        "    full = bytes((request.unit, request.function, 2 * request.count))\n"
         "    length = rtu_reply_length(request)\n"
         "    for start in range(after_echo, len(buffer) - length + 1):\n"
         "        frame = bytes(buffer[start : start + length])\n"
