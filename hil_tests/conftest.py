@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from edgeagg.receiver.store import Store
     from hil_tests.bench import Bench
+    from hil_tests.deliveries import Engine
 
 
 @pytest.fixture
@@ -48,6 +50,26 @@ def database(postgres: Postgres, request: pytest.FixtureRequest) -> str:
     # PostgreSQL cuts names at 63 bytes, and two parameters of one test may differ behind that.
     name = re.sub(r"\W+", "_", request.node.name.lower())[:40]
     return postgres.create_database(f"{name}_{secrets.token_hex(4)}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    """Give each database of the receiver in turn, an empty one."""
+    from hil_tests.deliveries import postgres_engine, sqlite_engine  # noqa: PLC0415
+
+    if request.param == "sqlite":
+        return sqlite_engine(tmp_path)
+    return postgres_engine(request.getfixturevalue("database"))
+
+
+@pytest.fixture
+async def store(engine: Engine) -> AsyncIterator[Store]:
+    """Open the database's store."""
+    from edgeagg.receiver.store import open_store  # noqa: PLC0415
+
+    opened = await open_store(engine.url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture

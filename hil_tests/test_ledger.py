@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,7 @@ from edgeagg.batch import check_of
 from edgeagg.model import Quality
 from edgeagg.receiver.ledger import Alarm, AlarmKind
 from edgeagg.receiver.reconcile import meter_days, reconcile
-from edgeagg.receiver.store import Outcome, Store, open_store
+from edgeagg.receiver.store import Outcome, Store
 from hil_tests.deliveries import (
     EPOCH,
     GATEWAY,
@@ -22,28 +20,12 @@ from hil_tests.deliveries import (
     Engine,
     catalogue_of,
     data_of,
-    postgres_engine,
-    sqlite_engine,
     statement_of,
 )
 
 NEW = Outcome.NEW
 NOW_MS = EPOCH + 10**8
 ALARM = Alarm(GATEWAY, AlarmKind.FORK, EPOCH, 7, 1_000, 1_000, 1, "two writers")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    if request.param == "sqlite":
-        return sqlite_engine(tmp_path)
-    return postgres_engine(request.getfixturevalue("database"))
-
-
-@pytest.fixture
-async def store(engine: Engine) -> AsyncIterator[Store]:
-    opened = await open_store(engine.url)
-    yield opened
-    await opened.close()
 
 
 async def test_an_alarm_is_kept_once_and_counts_how_often_it_was_seen(store: Store) -> None:

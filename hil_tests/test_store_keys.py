@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.receiver.keys import Change, GatewayKey, State
-from edgeagg.receiver.store import Store, open_store
+from edgeagg.receiver.store import Store
 from hil_tests.deliveries import (
     EPOCH,
     GATEWAY,
     OTHER_GATEWAY,
-    Engine,
     deliver,
-    postgres_engine,
-    sqlite_engine,
 )
 
 FIRST, SECOND = bytes([1]) * 32, bytes([2]) * 32
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    if request.param == "sqlite":
-        return sqlite_engine(tmp_path)
-    return postgres_engine(request.getfixturevalue("database"))
-
-
-@pytest.fixture
-async def store(engine: Engine) -> AsyncIterator[Store]:
-    opened = await open_store(engine.url)
-    yield opened
-    await opened.close()
 
 
 def key(public: bytes, state: State, *, until: int = 0, ended_ms: int = 0) -> GatewayKey:

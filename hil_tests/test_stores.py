@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,25 +45,10 @@ from hil_tests.deliveries import (
     data_of,
     deliver,
     lost,
-    postgres_engine,
     sqlite_engine,
 )
 
 NEW, AGAIN, CONFLICT = Outcome.NEW, Outcome.AGAIN, Outcome.CONFLICT
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    if request.param == "sqlite":
-        return sqlite_engine(tmp_path)
-    return postgres_engine(request.getfixturevalue("database"))
-
-
-@pytest.fixture
-async def store(engine: Engine) -> AsyncIterator[Store]:
-    opened = await open_store(engine.url)
-    yield opened
-    await opened.close()
 
 
 IMPORT = "active_energy_import"

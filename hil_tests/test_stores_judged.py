@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
@@ -25,8 +23,6 @@ from hil_tests.deliveries import (
     Engine,
     catalogue_of,
     data_of,
-    postgres_engine,
-    sqlite_engine,
 )
 from hil_tests.test_stores import reading, rows_of, window
 
@@ -38,20 +34,6 @@ ROLLOVER = AuditRow(
 )
 DIP = AuditRow(*(PV, 0, AuditKind.DIP, NEXT, 100, NEXT + MINUTE_MS, 105, 5, 3, -7))
 BIGGEST = 2**63 - 1
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
-    if request.param == "sqlite":
-        return sqlite_engine(tmp_path)
-    return postgres_engine(request.getfixturevalue("database"))
-
-
-@pytest.fixture
-async def store(engine: Engine) -> AsyncIterator[Store]:
-    opened = await open_store(engine.url)
-    yield opened
-    await opened.close()
 
 
 def judged(sequence: int = 2) -> Delivery:
