@@ -81,7 +81,7 @@ class Life:
         self.scenario = Scenario(self.chain)
         self.toll = Toll()
         catalogue = config.load_site(self.chain.site_file).catalogue()
-        self.witness = Witness(directory, self.chain.database, catalogue)
+        self.witness = Witness(directory / "agent", self.chain.database, catalogue)
         self.struck_s = 0.0
         """How long the strikes took."""
         self._rng, self._kills = rng, kills
@@ -189,20 +189,13 @@ class Life:
                     self.chain.broker.start()
                 return
             case "receiver":
-                self._judge_cursor()
+                if lie := self.witness.ahead():
+                    self._tell(lie)
                 process = self.chain.receiver
             case _:
                 process = self.chain.agent
         self._log_from[name] = (self.chain.directory / f"{name}.log").stat().st_size
         process.start()
-
-    def _judge_cursor(self) -> None:
-        """Hold the agent's cursor against what is committed; the receiver must be dead."""
-        receipted, committed = self.witness.receipted(), self.witness.committed()
-        missing = set(range(1, receipted + 1)) - committed
-        if missing:
-            text = f"the agent has a receipt for {receipted}, the platform has no {min(missing)}"
-            self._tell(text)
 
     def _tell(self, lie: str) -> None:
         self.toll.lies.append(f"{self.chain.directory.name}: {lie}")

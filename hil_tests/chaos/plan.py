@@ -48,7 +48,13 @@ class Moment(enum.Enum):
         self.text, self.delay_max_s = text, delay_max_s
 
 
-_AGENTS_MOMENTS = (Moment.JOURNALED, Moment.KEPT, Moment.RECEIPTED)
+_MOMENTS_OF_ALL = (Moment.ANY, Moment.START, Moment.COMMITTED)
+_MOMENTS_OF = {
+    AGENT: (Moment.JOURNALED, Moment.KEPT, Moment.RECEIPTED),
+    # a receipt that came too early is one for what the receiver has not committed when it dies
+    RECEIVER: (Moment.RECEIPTED,),
+    BROKER: (),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,8 @@ def strikes(rng: Random) -> Iterator[Strike]:
         for place in range(rng.randint(1, _STORM_MAX)):
             pause_s = rng.uniform(*(_STORM_PAUSE_S if place else _CALM_S))
             (victims,) = rng.choices(list(_VICTIMS), list(_VICTIMS.values()))
-            moments = [Moment.ANY, Moment.START, Moment.COMMITTED]
-            if AGENT in victims:
-                moments += _AGENTS_MOMENTS
-            moment = rng.choice(moments)
+            own = [moment for name in victims for moment in _MOMENTS_OF[name]]
+            moment = rng.choice([*_MOMENTS_OF_ALL, *own])
             delay_s = rng.uniform(0, moment.delay_max_s)
             if moment is Moment.START and rng.random() < _EARLY:
                 delay_s *= _EARLY_SHARE

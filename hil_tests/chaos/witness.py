@@ -27,10 +27,11 @@ Row = tuple[int, tuple[int | None, ...]]
 class Witness:
     """What was seen of one site so far."""
 
-    def __init__(self, directory: Path, database: Path, catalogue: Catalogue) -> None:
+    def __init__(self, state: Path, database: Path, catalogue: Catalogue) -> None:
+        """Look at the agent's `state` directory and the platform's `database`."""
         self.rows: dict[Slot, Row] = {}
         """All that was ever found in the readings' journal behind a kill of the agent."""
-        self._state, self._database, self._catalogue = directory / "agent", database, catalogue
+        self._state, self._database, self._catalogue = state, database, catalogue
         self._seen = 0
 
     def look_at_journal(self) -> None:
@@ -47,6 +48,17 @@ class Witness:
             for row in content.readings:
                 slot = row.group.meter, row.group.period_ms, row.due_ms
                 self.rows[slot] = row.at_ms, tuple(row.mantissas)
+
+    def ahead(self) -> str:
+        """Say what the agent has a receipt for and the platform has not committed, if anything.
+
+        The receiver must be dead: what it commits between the two looks would be missing.
+        """
+        receipted, committed = self.receipted(), self.committed()
+        missing = set(range(1, receipted + 1)) - committed
+        if not missing:
+            return ""
+        return f"the agent has a receipt for {receipted}, the platform has no {min(missing)}"
 
     def receipted(self) -> int:
         """Return the last sequence that the agent holds a receipt for."""
