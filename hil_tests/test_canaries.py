@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hil_tests.broken import PACKAGES, change, copied, python_path
 from hil_tests.chain import Chain, Wiring
 from hil_tests.disks import NO_COMPILER, NO_POWER_CUT, PowerCutDisk, StuckDisk
 from hil_tests.scenario import Scenario, make_chain
@@ -33,31 +34,10 @@ pytestmark = pytest.mark.long
 
 Begin = Callable[..., Scenario]
 
-_PACKAGES = ("python/edgeagg", "agent/edgeagg_agent")
-
-
-def copied(directory: Path, folders: Sequence[str]) -> Path:
-    """Copy folders of the checkout, without what was built there."""
-    for folder in folders:
-        shutil.copytree(
-            CHECKOUT / folder,
-            directory / folder,
-            ignore=shutil.ignore_patterns("__pycache__", "target", "tests"),
-        )
-    return directory
-
-
-def change(file: Path, before: str, after: str) -> None:
-    """Break one place of a copied file."""
-    text = file.read_text("utf-8")
-    assert text.count(before) == 1, f"{file.name} has changed: find the place to break again"
-    file.write_text(text.replace(before, after), "utf-8")
-
 
 def wired_to(broken: Path, environment: Sequence[str] = ()) -> Wiring:
     """Have agent and receiver run from a copy."""
-    path = ":".join(str(broken / package.split("/")[0]) for package in _PACKAGES)
-    return Wiring(environment=[f"PYTHONPATH={path}", *environment])
+    return Wiring(environment=[f"PYTHONPATH={python_path(broken)}", *environment])
 
 
 @contextmanager
@@ -88,7 +68,7 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
         environment: Sequence[str] = (),
         also: tuple[str, str, str] | None = None,
     ) -> Scenario:
-        broken = copied(tmp_path / "broken", [*_PACKAGES])
+        broken = copied(tmp_path / "broken", PACKAGES)
         change(broken / file, before, after)
         if also is not None:
             change(broken / also[0], also[1], also[2])
@@ -265,7 +245,7 @@ def shifted_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_window_whose_interpolation_is_shifted_is_a_wrong_value(
     tmp_path: Path, shifted_core: Path
 ) -> None:
-    broken = copied(tmp_path / "broken", [*_PACKAGES])
+    broken = copied(tmp_path / "broken", PACKAGES)
     (installed,) = (broken / "python/edgeagg").glob("_core*.so")
     shutil.copyfile(shifted_core, installed)
     with started(make_chain(tmp_path / "chain", wiring=wired_to(broken))) as scenario:
