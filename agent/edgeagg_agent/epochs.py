@@ -109,7 +109,7 @@ def _renumbered(
     announced = {behind.schema}
     for batch in batches_kept:
         if batch.kind in {BatchKind.CATALOGUE, BatchKind.KEY}:
-            continue  # those in use stand in front; a key signs all that follows anyway
+            continue  # a catalogue stands in front of what needs it; keys introduce the gateway
         if batch.kind is not BatchKind.LOST and batch.schema not in announced:
             known = catalogues.find(batch.schema)
             if known is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from edgeagg._core import Aggregator
+from edgeagg.localdays import LocalDays
 from edgeagg.model import Catalogue, Kind, PointInfo
 from edgeagg.statement import DayBook
 
 
 def day_book(catalogue: Catalogue) -> DayBook:
     """Return the book of days that nothing was read in yet."""
-    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups])
+    local = catalogue.local_time
+    days = LocalDays() if local is None else LocalDays(local.offsets)
+    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups], days)
 
 
 def make_aggregator(catalogue: Catalogue) -> Aggregator:

@@ -25,7 +25,7 @@ from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
 from edgeagg_agent import epochs
-from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.catalogues import Announced, Catalogues
 from edgeagg_agent.former_epochs import FormerEpochs
 
 _SEGMENT_BYTES = 1 << 20
@@ -142,20 +142,17 @@ class Outbox:
         return None if record is None else check_of(record)
 
     def announcements_behind(self, through: int) -> list[int]:
-        """Return the sequences behind `through` that others need: catalogues and keys. Blocks."""
-        return [
-            sequence
-            for sequence in range(through + 1, self.head + 1)
-            if self._kind(sequence) in {BatchKind.CATALOGUE, BatchKind.KEY}
-        ]
+        """Return the sequences behind `through` that others need: catalogues and keys. Blocks.
 
-    def is_key(self, sequence: int) -> bool:
-        """Tell whether a batch names the gateway's next key. Blocks."""
-        return self._kind(sequence) is BatchKind.KEY
+        They are known by their files: reading all batches for them would take as long as the
+        history is.
+        """
+        known = self._catalogues.sequences(self.epoch)
+        return [sequence for sequence in known if through < sequence <= self.head]
 
-    def _kind(self, sequence: int) -> BatchKind | None:
-        record = self._record(sequence) or self._catalogues.message(self.epoch, sequence)
-        return None if record is None else Batch.from_bytes(record).kind
+    def keys(self) -> list[Announced]:
+        """Return what announced the gateway's keys, in all its epochs, oldest first. Blocks."""
+        return self._catalogues.keys()
 
     def begin_epoch(
         self, gateway: str, catalogue: Catalogue, *, after: int, why: Origin, now_ms: int
@@ -219,12 +216,18 @@ class Outbox:
         return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
 
     def announces(self, public: bytes) -> bool:
-        """Tell whether the last batch names this key as the gateway's next."""
+        """Tell whether the last batch names this key as the gateway's next.
+
+        Then its file is there, too: a kill may have come between the two. Blocks; OSError.
+        """
         record = self._journal.read(self.head) if self.head else None
         if record is None:
             return False
         batch = Batch.from_bytes(record[1])
-        return batch.kind is BatchKind.KEY and batch.payload.startswith(public)
+        if batch.kind is not BatchKind.KEY or not batch.payload.startswith(public):
+            return False
+        self._catalogues.keep(record[1])
+        return True
 
     def trim(self) -> None:
         """Keep to the size limit: former epochs go first, then delivered batches, then the oldest.

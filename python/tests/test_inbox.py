@@ -145,6 +145,24 @@ async def test_a_batch_that_comes_again_changes_nothing(inbox: Inbox, path: Path
     assert after == before
 
 
+async def test_a_flood_of_forgeries_costs_one_commit_for_all_that_came_together(
+    inbox: Inbox,
+) -> None:
+    assert isinstance(inbox.store, SqliteStore)
+    await take(inbox, catalogue_batch(), data_batch(2))
+    commits: list[str] = []
+    inbox.store._connection.set_trace_callback(
+        lambda text: commits.append(text) if text == "COMMIT" else None
+    )
+    forged = [Message(topics.batch(GATEWAY), bytes([n])) for n in range(30)]
+    other = message(dataclasses.replace(data_batch(2), cut_at_ms=7))
+    assert await take_all(inbox, [*forged, *forged, other]) == [receipt(2)]
+    # the first of them is the deliveries'
+    assert len(commits) == 2
+    assert (inbox.counters.refused, inbox.counters.conflicts) == (60, 1)
+    assert (await inbox.store.quarantined()).row_count == 31
+
+
 async def test_a_batch_twice_in_one_take_counts_once(inbox: Inbox) -> None:
     assert await take(inbox, catalogue_batch(), data_batch(2), data_batch(2)) == [receipt(2)]
     assert inbox.counters == Counters(new=2, again=1)

@@ -93,6 +93,12 @@ WHERE g.gateway = $1 AND g.meter = $2 AND (u.start_ms = $3 OR u.start_ms + u.len
 ORDER BY u.length_ms, u.start_ms, g.id
 """
 
+QUARANTINE = """
+INSERT INTO quarantine (digest, received_ms, topic, reason, data)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+RETURNING octet_length(topic) + octet_length(reason) + octet_length(data)
+"""
+
 DROP_OLDEST = """
 WITH sized AS (
     SELECT digest, received_ms,

@@ -16,7 +16,7 @@ from edgeagg.model import Group, Quality
 from edgeagg.receiver.keys import GatewayKey, State
 from edgeagg.receiver.ledger import Alarm, AlarmKind, StatedSpan
 from edgeagg.receiver.points import points_from
-from edgeagg.receiver.store import Delivery
+from edgeagg.receiver.store import Delivery, Refused
 from edgeagg.seal import MESSAGE_BYTES_MAX
 from edgeagg.statement import Span, Tally, clip
 
@@ -282,11 +282,12 @@ TABLES = (
 )
 
 
-def kept(topic: str, reason: str, data: bytes) -> tuple[str, str, bytes]:
+def kept(refused: Refused) -> tuple[str, str, bytes]:
     """Return what quarantine keeps of a message: no more than a message may hold."""
+    reason, data = refused.reason, refused.data
     if len(data) > MESSAGE_BYTES_MAX:
         reason = f"{reason} ({len(data)} bytes, the first {MESSAGE_BYTES_MAX} are kept)"
-    return topic, reason, data[:MESSAGE_BYTES_MAX]
+    return refused.topic, reason, data[:MESSAGE_BYTES_MAX]
 
 
 def check_version(found: int) -> None:
