@@ -90,15 +90,16 @@ def test_a_receipt_for_what_was_not_committed_is_a_loss(
     begin: Begin, postgres: Postgres, database: str
 ) -> None:
     scenario = begin(
-        "python/edgeagg/receiver/inbox.py",
-        "        await self._commit(deliveries, now_ms)\n"
-        "        return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]",
-        "        import contextlib\n"
-        "        with contextlib.suppress(Exception):\n"
-        "            await self._commit(deliveries, now_ms)\n"
-        "        lies = [Receipt(b.gateway, b.epoch, b.sequence, (), (), now_ms)"
-        " for b, _ in batches]\n"
-        "        return lies or [await self._receipt(g, e, now_ms) for g, e in heard]",
+        "python/edgeagg/receiver/mqtt.py",
+        "            receipts = await inbox.take(group, time.time_ns() // 1_000_000)\n",
+        "            from edgeagg.batch import Batch\n"
+        "            now_ms = time.time_ns() // 1_000_000\n"
+        '            found = [m.data for m in group if m.topic.endswith("/batch")]\n'
+        "            receipts = [Receipt(b.gateway, b.epoch, b.sequence, (), (), now_ms)"
+        " for b in map(Batch.from_bytes, found)]\n"
+        "            with contextlib.suppress(StoreError):\n"
+        "                right = await inbox.take(group, now_ms)\n"
+        "                receipts = receipts or right\n",
         store=database,
     )
     database_killed(scenario, postgres, times=1)
@@ -135,8 +136,7 @@ def test_readings_that_are_not_journaled_each_second_are_a_loss(begin: Begin) ->
 def test_a_gap_that_is_not_declared_is_a_loss(begin: Begin) -> None:
     scenario = begin(
         "agent/edgeagg_agent/books.py",
-        "        declare(recorder, group, last_due_ms + period_ms, slots, period_ms,"
-        " Quality.STOPPED)\n",
+        "        declare(recorder, group, last_due_ms + period_ms, slots, period_ms, reason)\n",
         "",
         flush="10s",
     )
@@ -165,7 +165,7 @@ def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
         "            import dataclasses, time\n"
         "            batch = Batch.from_bytes(record[1])\n"
         "            now_ms = time.time_ns() // 1_000_000\n"
-        "            return dataclasses.replace(batch, cut_at_ms=now_ms).to_bytes()\n",
+        "            return dataclasses.replace(batch, cut_at_ms=now_ms).to_bytes(self.signer)\n",
         # or the agent itself would find it out by the first receipt
         also=(
             "agent/edgeagg_agent/uplink.py",
@@ -252,7 +252,8 @@ def test_a_window_whose_interpolation_is_shifted_is_a_wrong_value(
         scenario.wait_for_windows()
         verdict = scenario.finish()
     assert verdict.wrong > 0, verdict
-    assert all(" ms from " in note for note in verdict.notes), verdict
+    wrong = [note for note in verdict.notes if note.startswith("wrong")]
+    assert all(" ms from " in note for note in wrong), verdict
 
 
 _NO_SYNC = """

@@ -27,7 +27,8 @@ from edgeagg_agent.site import Destination
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
+# it warns of publishes that wait for the broker, and tells errors that it then raises
+_client_log.setLevel(logging.CRITICAL)
 
 _KEEPALIVE_S = 9  # a silent connection is given up after twice that
 _PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
