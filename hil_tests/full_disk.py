@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +115,7 @@ def _play(scenario: Scenario, outcome: Outcome, seconds: float) -> None:
     chain.revive()
     outcome.normal_s = scenario.until(lambda: not scenario.is_refused, "writing again")
     outcome.normal_s += scenario.until(
-        lambda: scenario.receipted and scenario.waiting <= 2, "delivery", seconds=600
+        lambda: scenario.receipted > 0 and scenario.waiting <= 2, "delivery", seconds=600
     )
     # the gateway's own points of a minute that began behind all this
     scenario.run(_OWN_PERIOD_S + 10)

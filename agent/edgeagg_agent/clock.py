@@ -68,6 +68,11 @@ class Clock(Protocol):
         """Tell whether slots that a step forward leaves out were slots at all."""
         ...
 
+    @property
+    def offset_ns(self) -> int:
+        """Return UTC less the monotonic clock."""
+        ...
+
     def now_ms(self) -> int:
         """Return UTC in milliseconds; less than before only if `stepped_ms` tells so."""
         ...
@@ -87,11 +92,6 @@ class JudgedClock(Clock, Protocol):
     @property
     def state(self) -> ClockState:
         """Return what there is to say of the clock."""
-        ...
-
-    @property
-    def offset_ns(self) -> int:
-        """Return UTC less the monotonic clock."""
         ...
 
     def take_platform(self, server_ms: int) -> None:
