@@ -19,7 +19,7 @@ from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
-from edgeagg_agent.clock import Clock, JudgedClock
+from edgeagg_agent.clock import NS_PER_MS, Clock, JudgedClock
 from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
@@ -123,9 +123,7 @@ class Agent:
                 for task in polling:
                     task.cancel()
                 await asyncio.wait(polling)
-                if self.next_origin is not None:
-                    # the next epoch's journal begins without what this one's holds
-                    self._recorder.release(range(len(self._site.catalogue().groups)))
+                self._settle_time()
                 await self._flush()
                 await self._part()
                 for task in uplinks:
@@ -192,6 +190,7 @@ class Agent:
             clock.trust,
             clock.steps,
             clock.last_step_ms,
+            self._recorder.held.retimed_count,
         )
 
     def _remember(self, pollers: Sequence[Poller]) -> None:
@@ -228,6 +227,15 @@ class Agent:
                 self._desk.tick()
             if self._begins_anew:
                 self._stopping.set()
+
+    def _settle_time(self) -> None:
+        """Let what waits for the time wait no longer than this run, if it need not or must not."""
+        groups = range(len(self._site.catalogue().groups))
+        if self._clock.is_trusted:
+            self._recorder.release(groups, self._clock.offset_ns // NS_PER_MS)
+        elif self.next_origin is not None:
+            # the next epoch's journal begins without what this one's holds
+            self._recorder.release(groups)
 
     @property
     def _begins_anew(self) -> bool:

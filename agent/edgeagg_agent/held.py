@@ -56,7 +56,8 @@ class HeldRow:
     @classmethod
     def from_bytes(cls, record: bytes) -> tuple[str, HeldRow]:
         """Return boot and row of a record; ValueError for what is none."""
-        boot, group, due_ms, at_ms, offset_ms, values, qualities, knows_past = _unpacked(record)
+        items = _unpacked(record, 8)
+        boot, group, due_ms, at_ms, offset_ms, values, qualities, knows_past = items
         return boot, cls(
             group=group,
             due_ms=due_ms,
@@ -83,15 +84,17 @@ class Release:
     @classmethod
     def from_bytes(cls, record: bytes) -> Release:
         """Return what a record says; ValueError for what is none."""
-        groups, offset_ms = _unpacked(record)
+        groups, offset_ms = _unpacked(record, 2)
         return cls(groups=tuple(groups), offset_ms=offset_ms)
 
 
-def _unpacked(record: bytes) -> list[Any]:
+def _unpacked(record: bytes, count: int) -> list[Any]:
     try:
-        items: list[Any] = msgpack.unpackb(record)
-    except msgpack.UnpackException as error:
+        items = msgpack.unpackb(record)
+    except (ValueError, msgpack.UnpackException) as error:
         raise ValueError("not a record of held readings") from error
+    if not isinstance(items, list) or len(items) != count:
+        raise ValueError("not a record of held readings")
     return items
 
 

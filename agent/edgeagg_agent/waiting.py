@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import NS_PER_MS, Clock
 from edgeagg_agent.held import HeldRow
 from edgeagg_agent.recorder import Recorder
-
-_NS_PER_MS = 1_000_000
 
 
 class Waiting:
@@ -19,7 +17,7 @@ class Waiting:
 
     def __init__(self, recorder: Recorder, clock: Clock, groups: Collection[int]) -> None:
         self._recorder, self._clock, self._groups = recorder, clock, tuple(groups)
-        self._offset_ms = clock.offset_ns // _NS_PER_MS
+        self._offset_ms = clock.offset_ns // NS_PER_MS
 
     def holds(self, group: int) -> bool:
         """Tell whether what is read of this group waits."""
@@ -36,7 +34,7 @@ class Waiting:
             return False
         if self._clock.is_trusted or held.is_over(self._groups, self._monotonic_ms()):
             return True
-        self._offset_ms = self._clock.offset_ns // _NS_PER_MS
+        self._offset_ms = self._clock.offset_ns // NS_PER_MS
         return False
 
     def hold(
@@ -64,7 +62,7 @@ class Waiting:
 
     def release(self) -> frozenset[int]:
         """Give what waits its right time, if that is known; return the groups that were read."""
-        trusted_ms = self._clock.offset_ns // _NS_PER_MS if self._clock.is_trusted else None
+        trusted_ms = self._clock.offset_ns // NS_PER_MS if self._clock.is_trusted else None
         return self._recorder.release(self._groups, trusted_ms)
 
     def _monotonic_ms(self) -> int:
