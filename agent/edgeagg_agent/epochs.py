@@ -110,7 +110,7 @@ def _renumbered(
     for batch in batches_kept:
         if batch.kind in {BatchKind.CATALOGUE, BatchKind.KEY}:
             continue  # a catalogue stands in front of what needs it; keys introduce the gateway
-        if batch.kind is not BatchKind.LOST and batch.schema not in announced:
+        if any(batch.schema) and batch.schema not in announced:
             known = catalogues.find(batch.schema)
             if known is not None:
                 sequence += 1

@@ -53,6 +53,11 @@ class Sender:
         """Batches that were sent and are not receipted."""
         return len(self._sent_ms)
 
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """What the last receipt holds beyond its through."""
+        return self._ranges
+
     def waiting(self, head: int) -> int:
         """Count the sequences up to `head` that are not receipted."""
         return sum(last - first + 1 for first, last in self._gaps(head))

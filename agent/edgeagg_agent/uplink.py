@@ -253,7 +253,7 @@ class Uplink:
             return
         self._backoff.reset()
         self.sender.take(receipt, self._now_ms())
-        self._cursor.advance(self.sender.through)
+        self._cursor.advance(self.sender.through, self.sender.ranges)
         self._news.set()
 
     async def _foreign(self, receipt: Receipt) -> Origin | None:

@@ -36,6 +36,7 @@ _TABLES = {  # with what puts their rows in order
     "readings": "1, 2",
     "windows": "1, 2, 3",
     "gaps": "1, 2",
+    "lost_slots": "1, 2",
     "audits": "1, 2, 3, 4",
     "uncertainties": "1, 2, 3",
     "statistics": "1, 2, 3",

@@ -232,6 +232,11 @@ class Inbox:
                 return await self._open_anchored(batch, data, back, catalogue, now_ms)
             rows = content.decode(batch.codec, batch.payload, catalogue)
             rows = self._dated(rows, now_ms)
+        elif batch.kind is BatchKind.LOST and batch.payload:
+            catalogue = await self._catalogue(batch.schema)
+            if catalogue is None:
+                return None
+            rows = content.decode_lost(batch.codec, batch.payload, catalogue)
         elif batch.kind is BatchKind.STATEMENT:
             catalogue = await self._catalogue(batch.schema)
             if catalogue is None:

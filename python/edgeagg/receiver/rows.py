@@ -20,8 +20,9 @@ from edgeagg.receiver.store import Delivery, Refused
 from edgeagg.seal import MESSAGE_BYTES_MAX
 from edgeagg.statement import Span, Tally, clip
 
-SCHEMA_VERSION = 3
-"""Of the tables: 1 had no audits, uncertainties, statistics, demands; 2 no statements, alarms."""
+SCHEMA_VERSION = 4
+"""Of the tables: 1 had no audits, uncertainties, statistics, demands; 2 no statements, alarms; 3 no
+lost slots."""
 WINDOW_ARRAYS = (
     "slots",
     "value_counts",
@@ -246,6 +247,7 @@ TABLES = (
         ),
     ),
     Table("gaps", 2, 5, lambda it, _: ((row.group, gap_values(row)) for row in it.gaps)),
+    Table("lost_slots", 2, 4, lambda it, _: ((row.group, gap_values(row)[:3]) for row in it.lost)),
     Table("audits", 4, 10, lambda it, _: ((row.group, audit_values(row)) for row in it.audits)),
     Table(
         "uncertainties",

@@ -115,6 +115,7 @@ class SlotCount:
     reasons: int
     gap_slots: int
     has_energy: bool  # it holds totalisers of import or export (SQLite says 0 or 1)
+    lost_slots: int = 0  # declared as lost, and neither a row nor in a gap
 
 
 @dataclass(frozen=True, slots=True)
