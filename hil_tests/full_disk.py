@@ -18,11 +18,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 from hil_tests import stored
 from hil_tests.chain import Wiring
@@ -35,6 +36,8 @@ from hil_tests.verdict import Verdict
 MODES = ("here", "away", "thief")
 _DISK_BYTES = 512 << 10
 _SEGMENT_BYTES = 16 << 10
+OWN_COUNTS = ("dropped_batches", "not_kept_slots")
+"""What the gateway tells of it by its own points."""
 _NOT_KEPT = 8  # docs/batch-format.md, reasons
 _LOOK_S = 10.0
 _THEFT_S = 0.05
@@ -178,15 +181,19 @@ def _judge(scenario: Scenario, outcome: Outcome) -> None:
         # holes are judged by their sum below, for nobody knows what a lost batch carried
         outcome.expect(not verdict.wrong and not verdict.doubled, f"{verdict.notes}")
         outcome.expect(scenario.dropped > 0, "no batch was let go: the disk was not full")
-    _compare(scenario, found, verdict, outcome)
+    declared = stored.count_lost(scenario.chain.store)
+    compare(scenario.chain.status() or {}, declared, found, verdict, outcome)
 
 
-def _compare(scenario: Scenario, found: Stored, verdict: Verdict, outcome: Outcome) -> None:
-    """Lay what the gateway says of itself beside what the platform has."""
-    status = scenario.chain.status() or {}
-    outcome.dropped = scenario.dropped
-    outcome.declared = stored.count_lost(scenario.chain.store)
-    outcome.reported = _own(found, "state_dropped_batches")
+def compare(
+    status: Mapping[str, Any], declared: int, found: Stored, verdict: Verdict, outcome: Outcome
+) -> None:
+    """Lay what the gateway says of itself beside what the platform has.
+
+    `declared` is how many batches the platform knows as lost; slots of those are holes in `found`.
+    """
+    outcome.dropped, outcome.declared = status["batches"]["dropped"], declared
+    outcome.reported, reported_slots = (_own(found, f"state_{name}") for name in OWN_COUNTS)
     outcome.not_kept = status["disk"]["not_kept"]
     kept = sum(
         gap.slot_count * len(group.points)
@@ -201,8 +208,7 @@ def _compare(scenario: Scenario, found: Stored, verdict: Verdict, outcome: Outco
     outcome.expect(outcome.declared == outcome.dropped, "batches let go and declared differ")
     outcome.expect(outcome.reported == outcome.dropped, "the gateway's own point tells another")
     outcome.expect(kept == outcome.not_kept, f"slots not kept: the platform has {kept}")
-    reported = _own(found, "state_not_kept_slots")
-    outcome.expect(reported == kept, f"slots not kept: the gateway's own point says {reported}")
+    outcome.expect(reported_slots == kept, f"slots not kept by its own point: {reported_slots}")
     outcome.expect(outcome.cut_slots == verdict.due, f"{verdict.due} slots are accounted for")
 
 

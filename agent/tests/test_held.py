@@ -22,7 +22,7 @@ from agent.tests.test_clock_matrix import (
     World,
     ntp,
 )
-from edgeagg._core import Aggregator
+from edgeagg._core import Aggregator, decode
 from edgeagg.model import Quality
 from edgeagg_agent import held
 from edgeagg_agent.clock_trust import TimeFile
@@ -237,6 +237,20 @@ def test_a_release_that_is_found_twice_in_the_journal_counts_once():
             pass
         found.append((aggregator.last_due_ms(0), rows.surplus_count, aggregator.snapshot()))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("offsets_ms", [(0, 1, 0, 400, 399), (400, 0, -1, 3, 0), (999, 1, 0, -9)])
+def test_a_clock_that_was_slewed_puts_no_two_rows_into_one_slot_and_leaves_none_out(offsets_ms):
+    aggregator, rows = Aggregator([(1_000, [False, True])], [60_000]), Held("b")
+    for number, offset_ms in enumerate(offsets_ms):
+        rows.found(waiting(0, START_MS + number * 1_000, offset_ms=offset_ms).to_bytes("b"))
+    rows.settle(Release((0,), 0), aggregator, [1_000])
+    assert rows.surplus_count == 0
+    (table,) = decode(*aggregator.cut(0).encode())
+    due_ms = table[4][0]
+    assert [after - before for before, after in itertools.pairwise(due_ms)] == [1_000] * (
+        len(offsets_ms) - 1
+    )
 
 
 def test_another_meter_counts_from_where_it_was_noticed_while_rows_wait():
