@@ -69,7 +69,7 @@ hil: setup
 	$(BIN)/pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m long hil_tests
 	@$(BIN)/python -m hil_tests.chaos --kills 500 --seed $(SEED)
 
-# docs/bench.md says what is struck and judged; the broker is mosquitto, and it says so when missing
+# docs/model-and-power-cuts.md says what is struck and judged; the broker is mosquitto
 soak: setup
 	@$(BIN)/python -m hil_tests.chaos --kills $(KILLS) --seed $(SEED)
 

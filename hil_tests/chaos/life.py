@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, Strike, strike
 from hil_tests.chaos.witness import Witness
 from hil_tests.scenario import HOUR_MS, Scenario
 from hil_tests.services.nursery import Nursery
+from hil_tests.services.process import ServiceError, tail
 
 PLANT = Path(__file__).parent / "plant"
 _AIM_MAX_S = 3.0
@@ -121,12 +122,16 @@ class Life:
 
     def _look(self) -> None:
         self.scenario.look()
-        for name in {AGENT, BROKER, RECEIVER} - self._back_s.keys() - self.chain.pids().keys():
+        pids = self.chain.pids()
+        if "meters" not in pids:
+            log = tail(self.chain.directory / "meters.log")
+            raise ServiceError(f"the meters ended, which nobody struck; {log}")
+        for name in {AGENT, BROKER, RECEIVER} - self._back_s.keys() - pids.keys():
             self._tell(f"the {name} ended by itself")
             self._back_s[name] = 0.0
 
     def _strike(self, strike: Strike) -> None:
-        victims = [name for name in strike.victims if name not in self._back_s]
+        victims = self._alive(strike)
         if not victims:
             return
         match strike.moment:
@@ -141,7 +146,7 @@ class Life:
                 watch = Watch(self.chain.directory, strike.moment)
                 self._pass(_AIM_MAX_S, lambda: watch.has_struck)
                 time.sleep(strike.delay_s)
-        victims = [name for name in victims if name in self.chain.pids()]
+        victims = self._alive(strike)
         if not victims:
             return
         self._kill(victims)
@@ -150,16 +155,23 @@ class Life:
             if name in victims:
                 self._back_s[name] = time.monotonic() + away_s
 
-    def _kill(self, victims: list[str]) -> None:
-        """Kill them in one moment, and see what that left."""
+    def _alive(self, strike: Strike) -> dict[str, int]:
+        """Return the victims that run, with their process ids.
+
+        One that has ended by itself is told of by the next look.
+        """
         pids = self.chain.pids()
-        for name in victims:
-            os.kill(pids[name], signal.SIGKILL)
-        for name in victims:
+        return {name: pids[name] for name in strike.victims if name in pids}
+
+    def _kill(self, victims: Mapping[str, int]) -> None:
+        """Kill them in one moment, and see what that left."""
+        for pid in victims.values():
+            os.kill(pid, signal.SIGKILL)  # who has ended is not collected yet
+        for name, pid in victims.items():
             self.scenario.kill(name)
             self.toll.kills[name] += 1
             if name != BROKER:
-                self.toll.phases[f"{name} {self._phase(name, pids[name])}"] += 1
+                self.toll.phases[f"{name} {self._phase(name, pid)}"] += 1
         self.toll.strikes[len(victims)] += 1
         if len(self.witness.committed()) > self.witness.receipted():
             self.toll.unreceipted += 1
