@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edgeagg.model import Quality
 from edgeagg_agent import books, metrics
-from edgeagg_agent.clock import Clock, SystemClock
+from edgeagg_agent.clock import Clock, JudgedClock
 from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
@@ -48,7 +48,7 @@ class OwnPoints:
         pollers: Sequence[Poller],
         outbox: Outbox,
         recorder: Recorder,
-        clock: SystemClock,
+        clock: JudgedClock,
     ) -> OwnPoints:
         """Watch the pollers of a site, one per bus in its order, and what its state keeps."""
         now_s = clock.monotonic_s()
