@@ -91,6 +91,22 @@ impl Moments {
         self.squares = self.squares.plus(share);
     }
 
+    /// Add values that were held for `covered_ms` in all, given their sum and that of their squares,
+    /// both times how long each was held. Return false, with nothing added, where [`Moments::hold`]
+    /// would leave one out.
+    pub fn hold_all(&mut self, covered_ms: i64, weighted: i64, squares: u128) -> bool {
+        let fits = covered_ms <= COVERED_MAX_MS - self.covered_ms;
+        if fits {
+            self.covered_ms += covered_ms;
+            self.sum += i128::from(weighted);
+            self.squares = self.squares.plus(Wide {
+                high: 0,
+                low: squares,
+            });
+        }
+        fits
+    }
+
     /// Add the sums of another time. Beyond 2^53 ms in all nothing is added.
     pub fn merge(&mut self, other: &Moments) {
         if other.covered_ms <= COVERED_MAX_MS - self.covered_ms {

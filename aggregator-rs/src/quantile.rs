@@ -3,6 +3,8 @@
 //! A quantile is a value that was read (nearest rank): the lowest one that at least so many percent
 //! of the values do not exceed. More than [`VALUES_MAX`] values are not kept; they have none.
 
+use std::iter;
+
 use crate::error::Error;
 use crate::varint::{write_i64, write_u64, Reader};
 
@@ -19,13 +21,13 @@ pub struct Sample {
 impl Sample {
     /// Add a value.
     pub fn push(&mut self, value: i64) {
-        self.extend(&[value]);
+        self.extend(iter::once(value));
     }
 
     /// Add the values of a later time.
     pub fn merge(&mut self, later: &Sample) {
         self.overflowed |= later.overflowed;
-        self.extend(&later.values);
+        self.extend(later.values.iter().copied());
     }
 
     /// Forget all values, but not the memory they took.
@@ -34,12 +36,14 @@ impl Sample {
         self.overflowed = false;
     }
 
-    fn extend(&mut self, values: &[i64]) {
-        self.overflowed |= self.values.len() + values.len() > VALUES_MAX;
+    /// Add values, in their order.
+    pub fn extend(&mut self, values: impl Iterator<Item = i64>) {
+        if !self.overflowed {
+            self.values.extend(values);
+        }
+        self.overflowed |= self.values.len() > VALUES_MAX;
         if self.overflowed {
             self.values = Vec::new();
-        } else {
-            self.values.extend_from_slice(values);
         }
     }
 

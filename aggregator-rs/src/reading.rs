@@ -2,7 +2,10 @@
 //! meter was replaced or the clock was set. All have a record form for the gateway's journal, from which the aggregator
 //! is rebuilt after a restart.
 
+mod block;
 mod values;
+
+pub use block::{append, row_cells, Block};
 
 use crate::error::Error;
 use crate::varint::{write_i64, write_u64, Reader};
@@ -112,6 +115,14 @@ impl RowView<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Whether every point has a value, and a good one.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        // no early end: a processor looks at many at once
+        let all = |there: bool, value: &Option<i64>| there & value.is_some();
+        self.worst() == GOOD && self.values.iter().fold(true, all)
     }
 
     /// The highest quality number.

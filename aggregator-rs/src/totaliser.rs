@@ -140,6 +140,18 @@ impl Totaliser {
         }
     }
 
+    /// Whether a reading plainly goes on along the line, within the time that is interpolated over:
+    /// then it is a step from the last reading, shown at `last_ms`, and nothing else.
+    #[must_use]
+    pub fn goes_on(&self, last_ms: i64, shown: Shown) -> bool {
+        let Some(last) = self.last else { return false };
+        last.at_ms == last_ms
+            && self.doubt.is_none()
+            && !self.replaced
+            && shown.at_ms.saturating_sub(last.at_ms) <= self.bridge_ms
+            && self.rise(last, shown).is_some()
+    }
+
     /// Take in that another meter hangs there: the readings in doubt are its own, or else the next.
     pub fn replace(&mut self, out: &mut Outcome) {
         self.replaced = true;

@@ -41,6 +41,10 @@ impl Demands {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
     /// Go on as `fresh`, with what is closed already.
     pub(super) fn restart(&mut self, fresh: Demands) {
         self.points = fresh.points;
