@@ -218,8 +218,8 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> PyResult<Option<PyCut>> {
-        Ok(py.detach(|| self.0.cut(now_ms))?.map(PyCut))
+    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> Option<PyCut> {
+        py.detach(|| self.0.cut(now_ms)).map(PyCut)
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

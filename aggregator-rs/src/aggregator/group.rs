@@ -1,4 +1,4 @@
-//! One group of a gateway, from its rows to its tables.
+//! One group of a gateway, from its rows to what is cut of it.
 
 mod calm;
 
@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use calm::Calm;
 
-use super::columns::{audit_columns, beside_columns, gap_columns, window_columns};
 use super::demands::Demands;
+use super::part::Part;
 use super::pending::Pending;
 use super::{Counts, GroupShape};
 use crate::calendar::Calendar;
@@ -16,8 +16,8 @@ use crate::codec::ROWS_MAX;
 use crate::error::Error;
 use crate::reading::{Gap, RowView};
 use crate::table::{
-    Table, TableKind, AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS,
-    STATISTICS_LEAD, UNCERTAINTY_LEAD, WINDOW_COLUMNS,
+    AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS, STATISTICS_LEAD,
+    UNCERTAINTY_LEAD, WINDOW_COLUMNS,
 };
 use crate::totaliser::{Audit, Outcome, Shown, Step, Totaliser};
 use crate::varint::{write_i64, write_option, Reader};
@@ -251,60 +251,45 @@ impl Group {
             + self.demands.pending_cells()
     }
 
-    /// Move what fits into tables; gaps, readings and audits before the windows over them.
-    pub(super) fn cut(
-        &mut self,
-        index: u32,
-        room: &mut usize,
-        tables: &mut Vec<Table>,
-        counts: &mut Counts,
-    ) -> Result<(), Error> {
+    /// Take out what fits; gaps, readings and audits before the windows over them.
+    pub(super) fn cut(&mut self, room: &mut usize, counts: &mut Counts) -> Vec<Part> {
         let points = self.shape.kinds.len();
+        let mut parts = Vec::new();
         let gaps = take_rows(&mut self.gaps, GAP_COLUMNS, room);
         if !gaps.is_empty() {
             let slots: u64 = gaps.iter().map(|gap| u64::from(gap.slots)).sum();
             counts.missed += slots * points as u64;
-            tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
+            parts.push(Part::Gaps(gaps));
         }
-        let width = self.reading_width();
-        let rows = rows_that_fit(self.rows.len(), width, room);
+        let rows = rows_that_fit(self.rows.len(), self.reading_width(), room);
         if rows > 0 {
             let taken = self.rows.take(rows);
             let values = taken.values() as u64;
             counts.values += values;
             counts.reasons += (rows * points) as u64 - values;
-            tables.push(Table::new(TableKind::Readings, index, 0, taken.columns())?);
+            parts.push(Part::Readings(taken));
         }
         let audits = take_rows(&mut self.audits, AUDIT_COLUMNS, room);
         if !audits.is_empty() {
-            let columns = audit_columns(&audits);
-            tables.push(Table::new(TableKind::Audits, index, 0, columns)?);
+            parts.push(Part::Audits(audits));
         }
         let width = self.window_width();
-        let mut beside = Vec::new();
+        let mut windows = Vec::new();
         for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
             if !rows.is_empty() {
                 counts.windows += rows.len() as u64;
-                let columns = window_columns(&rows);
-                tables.push(Table::new(
-                    TableKind::Windows,
-                    index,
-                    length_ms as u32,
-                    columns,
-                )?);
-                beside.extend(rows.into_iter().map(|row| (length_ms, row)));
+                windows.push((length_ms, rows));
             }
         }
-        let columns = beside_columns(&beside, |row| &row.uncertainties);
-        if columns.len() > UNCERTAINTY_LEAD {
-            tables.push(Table::new(TableKind::Uncertainties, index, 0, columns)?);
+        if !windows.is_empty() {
+            parts.push(Part::Windows(windows));
         }
-        let columns = beside_columns(&beside, |row| &row.statistics);
-        if columns.len() > STATISTICS_LEAD {
-            tables.push(Table::new(TableKind::Statistics, index, 0, columns)?);
+        let days = self.demands.cut(room);
+        if !days.is_empty() {
+            parts.push(Part::Demands(days));
         }
-        self.demands.cut(index, room, tables)
+        parts
     }
 
     /// Declare slots that nobody read.
