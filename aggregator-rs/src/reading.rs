@@ -104,12 +104,9 @@ impl RowView<'_> {
                 "a row needs one value or reason for every point of its group",
             ));
         }
-        let silent = self
-            .values
-            .iter()
-            .zip(self.qualities)
-            .any(|(value, &quality)| value.is_none() && quality == GOOD);
-        if silent {
+        let mut cells = self.values.iter().zip(self.qualities);
+        let silent = |(value, &quality): (&Option<i64>, &u8)| value.is_none() && quality == GOOD;
+        if !self.is_whole() && cells.any(silent) {
             return Err(Error::InvalidArgument(
                 "a value is missing without a reason",
             ));

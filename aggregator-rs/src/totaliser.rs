@@ -152,6 +152,13 @@ impl Totaliser {
             && self.rise(last, shown).is_some()
     }
 
+    /// Take in a reading that [`Totaliser::goes_on`] says it may, when nobody asks for the step.
+    pub fn go_on(&mut self, shown: Shown) {
+        if let Some(last) = self.last {
+            self.advance(last, shown, shown.value.saturating_sub(last.value));
+        }
+    }
+
     /// Take in that another meter hangs there: the readings in doubt are its own, or else the next.
     pub fn replace(&mut self, out: &mut Outcome) {
         self.replaced = true;
@@ -215,7 +222,7 @@ impl Totaliser {
     /// Make `shown` the last reading, `rise` above the one before.
     fn count(&mut self, last: Shown, shown: Shown, rise: i64, placed: bool, out: &mut Outcome) {
         let from = self.total;
-        self.total = from.saturating_add(rise);
+        self.advance(last, shown, rise);
         out.steps.push(Step {
             from_ms: last.at_ms,
             from,
@@ -223,6 +230,10 @@ impl Totaliser {
             to: self.total,
             placed,
         });
+    }
+
+    fn advance(&mut self, last: Shown, shown: Shown, rise: i64) {
+        self.total = self.total.saturating_add(rise);
         if shown.value != last.value {
             self.changed_ms = shown.at_ms;
         }

@@ -198,9 +198,8 @@ impl Chain {
     pub fn calm_until_ms(&self, last_ms: i64, counts: bool) -> i64 {
         let Bounds { start_ms, end_ms } = self.stretch;
         let was_taken = last_ms >= self.sealed_ms && last_ms >= start_ms && last_ms < end_ms;
-        // what is counted from here on touches the end of no window
-        let waits = || self.levels.iter().any(|(_, level)| level.has_closing());
-        let is_inside = !counts || (last_ms > start_ms && !waits());
+        // what is counted from here on touches the end of no window: all that wait end before
+        let is_inside = !counts || last_ms > start_ms;
         if was_taken && is_inside {
             end_ms
         } else {

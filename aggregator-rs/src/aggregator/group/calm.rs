@@ -36,7 +36,9 @@ impl Group {
         if !in_order || !row.is_whole() || !self.totalisers_go_on(row) {
             return false;
         }
-        if !self.counting.is_empty() || !self.demands.is_empty() {
+        if self.demands.is_empty() {
+            self.go_on(row);
+        } else {
             let steps = self.steps_to(row);
             self.demands.push(row, &steps);
             self.steps = steps;
@@ -61,6 +63,18 @@ impl Group {
                 _ => self.shown(point).is_some_and(|last| last.value <= value),
             }
         })
+    }
+
+    /// Let the totalisers count, when nobody asks what.
+    fn go_on(&mut self, row: RowView<'_>) {
+        let at_ms = row.at_ms;
+        for &point in &self.counting {
+            let totaliser = self.totalisers.get_mut(point);
+            let value = row.values.get(point).copied().flatten();
+            if let (Some(Some(totaliser)), Some(value)) = (totaliser, value) {
+                totaliser.go_on(Shown { at_ms, value });
+            }
+        }
     }
 
     /// The last reading of a totaliser without a guard.
