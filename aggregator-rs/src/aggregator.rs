@@ -6,11 +6,13 @@
 mod columns;
 mod demands;
 mod group;
+mod part;
 mod pending;
 
 use std::sync::Arc;
 
 use group::Group;
+use part::Part;
 
 use crate::calendar::Calendar;
 use crate::codec::{self, Keyframe};
@@ -117,10 +119,11 @@ pub struct Counts {
     pub windows: u64,
 }
 
-/// The tables of one payload, not encoded yet: that takes long enough for another thread.
+/// The content of one payload, not encoded yet: that takes long enough for another thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    tables: Vec<Table>,
+    /// With the group's index.
+    parts: Vec<(u32, Part)>,
     /// What they hold.
     pub counts: Counts,
 }
@@ -131,7 +134,7 @@ impl Cut {
     /// # Errors
     /// `TooLarge` beyond the limits of all codecs.
     pub fn encode(&self) -> Result<(u8, Vec<u8>), Error> {
-        codec::encode_smallest(&self.tables)
+        codec::encode_smallest(&self.tables()?)
     }
 
     /// As [`Cut::encode`], but perhaps on top of a keyframe so many sequences back.
@@ -139,7 +142,7 @@ impl Cut {
     /// # Errors
     /// `InvalidArgument` for a distance that no payload can have; `TooLarge` as there.
     pub fn encode_on(&self, keyframe: &Keyframe, back: u8) -> Result<(u8, Vec<u8>), Error> {
-        codec::encode_smallest_on(&self.tables, Some((keyframe, back)))
+        codec::encode_smallest_on(&self.tables()?, Some((keyframe, back)))
     }
 
     /// The bytes that one codec makes of the tables.
@@ -147,7 +150,15 @@ impl Cut {
     /// # Errors
     /// `UnknownCodec`, or `TooLarge` beyond its limits.
     pub fn encode_as(&self, codec: u8) -> Result<Vec<u8>, Error> {
-        codec::encode_as(codec, &self.tables)
+        codec::encode_as(codec, &self.tables()?)
+    }
+
+    fn tables(&self) -> Result<Vec<Table>, Error> {
+        let mut tables = Vec::new();
+        for (group, part) in &self.parts {
+            part.tables(*group, &mut tables)?;
+        }
+        Ok(tables)
     }
 }
 
@@ -292,23 +303,18 @@ impl Aggregator {
         self.groups.iter().map(Group::pending_cells).sum()
     }
 
-    /// Close windows that are due and encode what is pending, at most [`CUT_CELLS_MAX`] cells;
+    /// Close windows that are due and take out what is pending, at most [`CUT_CELLS_MAX`] cells;
     /// `None` when nothing is. Call again until then.
-    ///
-    /// # Errors
-    /// Those of the codec.
-    pub fn cut(&mut self, now_ms: i64) -> Result<Option<Cut>, Error> {
-        let mut tables = Vec::new();
+    pub fn cut(&mut self, now_ms: i64) -> Option<Cut> {
+        let mut parts = Vec::new();
         let mut counts = Counts::default();
         let mut room = CUT_CELLS_MAX;
         for (index, group) in (0_u32..).zip(&mut self.groups) {
             group.close_due(now_ms);
-            group.cut(index, &mut room, &mut tables, &mut counts)?;
+            let taken = group.cut(&mut room, &mut counts);
+            parts.extend(taken.into_iter().map(|part| (index, part)));
         }
-        if tables.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Cut { tables, counts }))
+        (!parts.is_empty()).then_some(Cut { parts, counts })
     }
 
     /// The whole state, when nothing is pending.

@@ -91,7 +91,19 @@ impl PointPlan {
         if self.invalid.contains(&content) {
             return None;
         }
-        let first = (self.part.coding.raw(content)?, self.part.factor);
+        let raw = self.part.coding.raw(content)?;
+        let mantissa = match exact::quick(raw, self.addend, self.part.factor) {
+            Some(mantissa) if self.plus.is_none() => mantissa,
+            _ => self.exact_sum(raw, reply)?,
+        };
+        (self.min..=self.max)
+            .contains(&mantissa)
+            .then_some(mantissa)
+    }
+
+    /// The mantissa of any point, at any length.
+    fn exact_sum(&self, raw: Raw, reply: &[u8]) -> Option<i64> {
+        let first = (raw, self.part.factor);
         let addend = Raw::whole(i128::from(self.addend));
         let addend = (self.addend != 0).then_some((addend, self.part.factor));
         let second = match &self.plus {
@@ -99,10 +111,7 @@ impl PointPlan {
             None => None,
         };
         let terms = [Some(first), addend, second].into_iter().flatten();
-        let mantissa = exact::sum(terms)?;
-        (self.min..=self.max)
-            .contains(&mantissa)
-            .then_some(mantissa)
+        exact::sum(terms)
     }
 }
 
@@ -165,9 +174,27 @@ impl ScanPlan {
     /// `InvalidArgument` unless there is one reply per read and every reason is one; `ShortReply`
     /// for a reply that ends before its last point.
     pub fn decode(&self, replies: &[Reply<'_>], ratios: u8) -> Result<Decoded, Error> {
+        let (mut values, mut qualities) = (Vec::new(), Vec::new());
+        self.decode_into(replies, ratios, &mut values, &mut qualities)?;
+        Ok((values, qualities))
+    }
+
+    /// As [`ScanPlan::decode`], in memory that the caller keeps: what it held is forgotten.
+    ///
+    /// # Errors
+    /// As [`ScanPlan::decode`].
+    pub fn decode_into(
+        &self,
+        replies: &[Reply<'_>],
+        ratios: u8,
+        values: &mut Vec<Option<i64>>,
+        qualities: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         self.check(replies)?;
-        let mut values = Vec::with_capacity(self.points.len());
-        let mut qualities = Vec::with_capacity(self.points.len());
+        values.clear();
+        qualities.clear();
+        values.reserve(self.points.len());
+        qualities.reserve(self.points.len());
         for point in &self.points {
             let (value, quality) = match replies.get(point.read) {
                 Some(Reply::Reason(reason)) => (None, *reason),
@@ -181,7 +208,7 @@ impl ScanPlan {
             values.push(value);
             qualities.push(quality);
         }
-        Ok((values, qualities))
+        Ok(())
     }
 
     fn check(&self, replies: &[Reply<'_>]) -> Result<(), Error> {

@@ -51,6 +51,22 @@ impl Wide {
         }
     }
 
+    /// The whole part of its square root over `divisor`, which is below 2^53; it has at most
+    /// [`DEVIATION_BITS`].
+    fn root_over(self, divisor: u128) -> u128 {
+        if self.high == 0 {
+            return (self.low / (divisor * divisor)).isqrt();
+        }
+        let mut root = 0_u128;
+        for bit in (0..DEVIATION_BITS).rev() {
+            let next = (root | (1 << bit)) * divisor;
+            if Wide::product(next, next) <= self {
+                root |= 1 << bit;
+            }
+        }
+        root
+    }
+
     /// Multiply by a factor that leaves 256 bits.
     fn times(self, factor: u128) -> Wide {
         let low = Wide::product(self.low, factor);
@@ -91,6 +107,22 @@ impl Moments {
         self.squares = self.squares.plus(share);
     }
 
+    /// Add values that were held for `covered_ms` in all, given their sum and that of their squares,
+    /// both times how long each was held. Return false, with nothing added, where [`Moments::hold`]
+    /// would leave one out.
+    pub fn hold_all(&mut self, covered_ms: i64, weighted: i64, squares: u128) -> bool {
+        let fits = covered_ms <= COVERED_MAX_MS - self.covered_ms;
+        if fits {
+            self.covered_ms += covered_ms;
+            self.sum += i128::from(weighted);
+            self.squares = self.squares.plus(Wide {
+                high: 0,
+                low: squares,
+            });
+        }
+        fits
+    }
+
     /// Add the sums of another time. Beyond 2^53 ms in all nothing is added.
     pub fn merge(&mut self, other: &Moments) {
         if other.covered_ms <= COVERED_MAX_MS - self.covered_ms {
@@ -111,13 +143,7 @@ impl Moments {
         // T^2 times the variance, then times the scale's square
         let spread = self.squares.times(time).minus(Wide::product(sum, sum));
         let scaled = spread.times((MEAN_SCALE * MEAN_SCALE) as u128);
-        let mut root = 0_u128;
-        for bit in (0..DEVIATION_BITS).rev() {
-            let next = (root | (1 << bit)) * time;
-            if Wide::product(next, next) <= scaled {
-                root |= 1 << bit;
-            }
-        }
+        let root = scaled.root_over(time);
         let below = Wide::product(root * time, root * time);
         let beyond = scaled.minus(below).times(4);
         let half = Wide::product(time * time, 4 * root + 1);
@@ -195,6 +221,19 @@ mod tests {
                 assert_eq!(sum.minus(product), Wide { high: 0, low: a });
                 assert_eq!(sum, Wide::product(a, b + 1));
                 assert_eq!(Wide { high: 0, low: a }.times(b), product);
+            }
+        }
+        for &time in &[1, 7, 60_000, (1 << 53) - 1] {
+            for &square in &samples {
+                let root = Wide {
+                    high: 0,
+                    low: square,
+                }
+                .root_over(time);
+                let holds = |root: u128| Wide::product(root * time, root * time).low <= square;
+                assert!(holds(root), "{square} over {time}");
+                let next = Wide::product((root + 1) * time, (root + 1) * time);
+                assert!(next.high > 0 || next.low > square, "{square} over {time}");
             }
         }
         let most = Wide::product(u128::MAX, u128::MAX);

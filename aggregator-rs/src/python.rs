@@ -4,18 +4,19 @@
 mod columns;
 mod journal;
 mod payload;
+mod plan;
 mod signature;
 
 use payload::PyKeyframe;
+use plan::{PyReply, PyScanPlan};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyInt};
+use pyo3::types::{PyBytes, PyList};
 
 use crate::aggregator::{Aggregator, Counts, Cut, GroupShape, CUT_CELLS_MAX};
 use crate::calendar::{Calendar, MONTH_MS};
 use crate::codec;
-use crate::decode::{Coding, Decoded, Factor, Part, PointPlan, Reply, ScanPlan};
 use crate::demand::DemandShape;
 use crate::error::Error;
 use crate::reading::{Gap, RowView};
@@ -77,9 +78,43 @@ fn demands_of(
         .collect()
 }
 
+/// One quality per point.
+#[derive(FromPyObject)]
+enum PyQualities {
+    Bytes(PyBackedBytes),
+    Numbers(Vec<u8>),
+}
+
+/// Take values out of a sequence; a list, which is what a row nearly always is, without asking
+/// every object what kind of sequence it stands in.
+fn extract_values(from: &Bound<'_, PyAny>, values: &mut Vec<Option<i64>>) -> PyResult<()> {
+    let Ok(list) = from.cast_exact::<PyList>() else {
+        *values = from.extract()?;
+        return Ok(());
+    };
+    values.clear();
+    values.reserve(list.len());
+    for value in list {
+        values.push(if value.is_none() {
+            None
+        } else {
+            Some(value.extract()?)
+        });
+    }
+    Ok(())
+}
+
+/// Memory for one row after the other.
+#[derive(Default)]
+struct Scratch {
+    values: Vec<Option<i64>>,
+    qualities: Vec<u8>,
+    record: Vec<u8>,
+}
+
 /// See `_core.pyi`.
 #[pyclass(name = "Aggregator", module = "edgeagg._core")]
-struct PyAggregator(Aggregator);
+struct PyAggregator(Aggregator, Scratch);
 
 #[pymethods]
 impl PyAggregator {
@@ -118,7 +153,7 @@ impl PyAggregator {
             Some(changes) => Calendar::new(&changes)?,
         };
         let aggregator = Aggregator::with_calendar(shapes, &window_lengths_ms, calendar)?;
-        Ok(PyAggregator(aggregator))
+        Ok(PyAggregator(aggregator, Scratch::default()))
     }
 
     #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
@@ -128,18 +163,23 @@ impl PyAggregator {
         group: u32,
         due_ms: i64,
         at_ms: i64,
-        values: Vec<Option<i64>>,
-        qualities: Vec<u8>,
+        values: &Bound<'py, PyAny>,
+        qualities: PyQualities,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let PyAggregator(core, scratch) = self;
+        extract_values(values, &mut scratch.values)?;
         let row = RowView {
             due_ms,
             at_ms,
-            values: &values,
-            qualities: &qualities,
+            values: &scratch.values,
+            qualities: match &qualities {
+                PyQualities::Bytes(bytes) => bytes,
+                PyQualities::Numbers(numbers) => numbers,
+            },
         };
-        let mut record = Vec::new();
-        self.0.push_view(group, row, &mut record)?;
-        Ok(PyBytes::new(py, &record))
+        scratch.record.clear();
+        core.push_view(group, row, &mut scratch.record)?;
+        Ok(PyBytes::new(py, &scratch.record))
     }
 
     #[pyo3(signature = (group, due_ms, at_ms, plan, replies, *, ratios = 0))]
@@ -155,17 +195,23 @@ impl PyAggregator {
         replies: Vec<PyReply>,
         ratios: u8,
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        let (values, qualities) = plan.decode_all(&replies, ratios)?;
-        let told = PyBytes::new(py, &qualities);
+        let PyAggregator(core, scratch) = self;
+        plan.decode_all(
+            &replies,
+            ratios,
+            &mut scratch.values,
+            &mut scratch.qualities,
+        )?;
         let row = RowView {
             due_ms,
             at_ms,
-            values: &values,
-            qualities: &qualities,
+            values: &scratch.values,
+            qualities: &scratch.qualities,
         };
-        let mut record = Vec::new();
-        self.0.push_view(group, row, &mut record)?;
-        Ok((PyBytes::new(py, &record), told))
+        scratch.record.clear();
+        core.push_view(group, row, &mut scratch.record)?;
+        let told = PyBytes::new(py, &scratch.qualities);
+        Ok((PyBytes::new(py, &scratch.record), told))
     }
 
     fn push_gap<'py>(
@@ -218,8 +264,8 @@ impl PyAggregator {
         self.0.pending_cells()
     }
 
-    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> PyResult<Option<PyCut>> {
-        Ok(py.detach(|| self.0.cut(now_ms))?.map(PyCut))
+    fn cut(&mut self, py: Python<'_>, now_ms: i64) -> Option<PyCut> {
+        py.detach(|| self.0.cut(now_ms)).map(PyCut)
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
@@ -230,45 +276,6 @@ impl PyAggregator {
     fn restore(&mut self, py: Python<'_>, snapshot: &[u8]) -> PyResult<()> {
         Ok(py.detach(|| self.0.restore(snapshot))?)
     }
-}
-
-/// A numerator and a denominator.
-type PyFactor<'py> = (Bound<'py, PyInt>, Bound<'py, PyInt>);
-/// Byte offset, type, order, factor.
-type PyPart<'py> = (usize, String, String, PyFactor<'py>);
-/// Read, part, addend, second part, invalid contents, smallest and largest mantissa, by ratio.
-type PyPoint<'py> = (
-    usize,
-    PyPart<'py>,
-    i64,
-    Option<PyPart<'py>>,
-    Vec<u64>,
-    Option<i64>,
-    Option<i64>,
-    bool,
-);
-
-/// A read's payload, or the reason why there is none.
-#[derive(FromPyObject)]
-enum PyReply {
-    Bytes(PyBackedBytes),
-    Reason(u8),
-}
-
-fn factor((top, bottom): &PyFactor<'_>) -> PyResult<Factor> {
-    let whole = |number: &Bound<'_, PyInt>| {
-        let error = Error::InvalidArgument("a factor takes numbers below 2^127");
-        number.extract::<i128>().map_err(|_| error)
-    };
-    Ok(Factor::new(whole(top)?, whole(bottom)?)?)
-}
-
-fn part((at, code, order, times): &PyPart<'_>) -> PyResult<Part> {
-    Ok(Part {
-        at: *at,
-        coding: Coding::new(code, order)?,
-        factor: factor(times)?,
-    })
 }
 
 /// See `_core.pyi`.
@@ -300,68 +307,6 @@ impl PyCut {
             (None, None) => self.0.encode(),
         })?;
         Ok((codec, PyBytes::new(py, &payload)))
-    }
-}
-
-/// See `_core.pyi`.
-#[pyclass(name = "ScanPlan", module = "edgeagg._core")]
-struct PyScanPlan(ScanPlan);
-
-impl PyScanPlan {
-    fn decode_all(&self, replies: &[PyReply], ratios: u8) -> Result<Decoded, Error> {
-        let replies: Vec<Reply<'_>> = replies
-            .iter()
-            .map(|reply| match reply {
-                PyReply::Bytes(bytes) => Reply::Bytes(bytes),
-                PyReply::Reason(reason) => Reply::Reason(*reason),
-            })
-            .collect();
-        self.0.decode(&replies, ratios)
-    }
-}
-
-#[pymethods]
-impl PyScanPlan {
-    #[new]
-    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
-    fn new(reads: usize, points: Vec<PyPoint<'_>>) -> PyResult<Self> {
-        let points = points
-            .iter()
-            .map(|(read, first, addend, plus, invalid, min, max, by_ratio)| {
-                Ok(PointPlan {
-                    read: *read,
-                    part: part(first)?,
-                    addend: *addend,
-                    plus: plus.as_ref().map(part).transpose()?,
-                    invalid: invalid.clone(),
-                    min: min.unwrap_or(i64::MIN),
-                    max: max.unwrap_or(i64::MAX),
-                    by_ratio: *by_ratio,
-                })
-            })
-            .collect::<PyResult<_>>()?;
-        Ok(PyScanPlan(ScanPlan::new(reads, points)?))
-    }
-
-    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
-    fn set_factors(&mut self, factors: Vec<(PyFactor<'_>, Option<PyFactor<'_>>)>) -> PyResult<()> {
-        let factors = factors
-            .iter()
-            .map(|(first, plus)| Ok((factor(first)?, plus.as_ref().map(factor).transpose()?)))
-            .collect::<PyResult<Vec<_>>>()?;
-        Ok(self.0.set_factors(&factors)?)
-    }
-
-    #[pyo3(signature = (replies, *, ratios = 0))]
-    #[allow(clippy::needless_pass_by_value)] // what pyo3 extracts is owned
-    fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        replies: Vec<PyReply>,
-        ratios: u8,
-    ) -> PyResult<(Vec<Option<i64>>, Bound<'py, PyBytes>)> {
-        let (values, qualities) = self.decode_all(&replies, ratios)?;
-        Ok((values, PyBytes::new(py, &qualities)))
     }
 }
 

@@ -2,7 +2,10 @@
 //! meter was replaced or the clock was set. All have a record form for the gateway's journal, from which the aggregator
 //! is rebuilt after a restart.
 
+mod block;
 mod values;
+
+pub use block::{append, row_cells, Block};
 
 use crate::error::Error;
 use crate::varint::{write_i64, write_u64, Reader};
@@ -101,17 +104,22 @@ impl RowView<'_> {
                 "a row needs one value or reason for every point of its group",
             ));
         }
-        let silent = self
-            .values
-            .iter()
-            .zip(self.qualities)
-            .any(|(value, &quality)| value.is_none() && quality == GOOD);
-        if silent {
+        let mut cells = self.values.iter().zip(self.qualities);
+        let silent = |(value, &quality): (&Option<i64>, &u8)| value.is_none() && quality == GOOD;
+        if !self.is_whole() && cells.any(silent) {
             return Err(Error::InvalidArgument(
                 "a value is missing without a reason",
             ));
         }
         Ok(())
+    }
+
+    /// Whether every point has a value, and a good one.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        // no early end: a processor looks at many at once
+        let all = |there: bool, value: &Option<i64>| there & value.is_some();
+        self.worst() == GOOD && self.values.iter().fold(true, all)
     }
 
     /// The highest quality number.

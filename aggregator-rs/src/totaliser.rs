@@ -140,6 +140,25 @@ impl Totaliser {
         }
     }
 
+    /// Whether a reading plainly goes on along the line, within the time that is interpolated over:
+    /// then it is a step from the last reading, shown at `last_ms`, and nothing else.
+    #[must_use]
+    pub fn goes_on(&self, last_ms: i64, shown: Shown) -> bool {
+        let Some(last) = self.last else { return false };
+        last.at_ms == last_ms
+            && self.doubt.is_none()
+            && !self.replaced
+            && shown.at_ms.saturating_sub(last.at_ms) <= self.bridge_ms
+            && self.rise(last, shown).is_some()
+    }
+
+    /// Take in a reading that [`Totaliser::goes_on`] says it may, when nobody asks for the step.
+    pub fn go_on(&mut self, shown: Shown) {
+        if let Some(last) = self.last {
+            self.advance(last, shown, shown.value.saturating_sub(last.value));
+        }
+    }
+
     /// Take in that another meter hangs there: the readings in doubt are its own, or else the next.
     pub fn replace(&mut self, out: &mut Outcome) {
         self.replaced = true;
@@ -203,7 +222,7 @@ impl Totaliser {
     /// Make `shown` the last reading, `rise` above the one before.
     fn count(&mut self, last: Shown, shown: Shown, rise: i64, placed: bool, out: &mut Outcome) {
         let from = self.total;
-        self.total = from.saturating_add(rise);
+        self.advance(last, shown, rise);
         out.steps.push(Step {
             from_ms: last.at_ms,
             from,
@@ -211,6 +230,10 @@ impl Totaliser {
             to: self.total,
             placed,
         });
+    }
+
+    fn advance(&mut self, last: Shown, shown: Shown, rise: i64) {
+        self.total = self.total.saturating_add(rise);
         if shown.value != last.value {
             self.changed_ms = shown.at_ms;
         }

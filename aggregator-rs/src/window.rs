@@ -14,16 +14,18 @@
 
 mod cell;
 mod level;
+mod run;
 mod sums;
 
 use std::sync::Arc;
 
 use level::{Level, Points};
+use run::Run;
 use sums::Sums;
 
 use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
-use crate::reading::{RowView, GOOD};
+use crate::reading::{Block, RowView, GOOD};
 use crate::totaliser::{Guard, Step};
 use crate::varint::{write_i64, write_u64, Reader};
 
@@ -188,6 +190,33 @@ impl Chain {
         self.weighed_ms = self.weighed_ms.max(at_ms);
         self.settle(steps);
         true
+    }
+
+    /// The end of the time in which rows only add to the open stretch: if they follow one read at
+    /// `last_ms`, in order, have a good value for every point, and no totaliser falls. There is no
+    /// such time when this returns `i64::MIN`; `counts` tells whether there are totalisers.
+    #[must_use]
+    pub fn calm_until_ms(&self, last_ms: i64, counts: bool) -> i64 {
+        let Bounds { start_ms, end_ms } = self.stretch;
+        let was_taken = last_ms >= self.sealed_ms && last_ms >= start_ms && last_ms < end_ms;
+        // what is counted from here on touches the end of no window: all that wait end before
+        let is_inside = !counts || last_ms > start_ms;
+        if was_taken && is_inside {
+            end_ms
+        } else {
+            i64::MIN
+        }
+    }
+
+    /// Take in rows that only add to the open stretch, as [`Chain::push`] does with each of them;
+    /// `before` holds each point's last good reading before them, all of the row before.
+    pub fn push_run(&mut self, rows: Block<'_>, before: &[Option<Good>]) {
+        let hold_ms = self.points.period_ms * HOLD_PERIODS;
+        let last_ms = before.iter().flatten().map(|good| good.at_ms).next();
+        let run = Run::new(rows, last_ms.unwrap_or(i64::MAX), self.weighed_ms, hold_ms);
+        run.fold(&mut self.sums, before);
+        self.rows += rows.rows() as u32;
+        self.weighed_ms = run.weighed_ms();
     }
 
     /// Settle the ends of the windows that lie within the steps.

@@ -50,7 +50,7 @@ fn read(
 
 fn days(aggregator: &mut Aggregator, now_ms: i64) -> Vec<DayRow> {
     let mut rows = Vec::new();
-    while let Some(cut) = aggregator.cut(now_ms).unwrap() {
+    while let Some(cut) = aggregator.cut(now_ms) {
         let payload = cut.encode_as(CODEC_DELTA).unwrap();
         for table in decode(CODEC_DELTA, &payload).unwrap() {
             let cells = |at: usize| table.columns().iter().map(|it| it[at]).collect();

@@ -219,7 +219,7 @@ fn delivered(aggregator: &mut Aggregator) -> Vec<Vec<i64>> {
         };
         aggregator.push_row(0, row).unwrap();
     }
-    let cut = aggregator.cut(60_000).unwrap().unwrap();
+    let cut = aggregator.cut(60_000).unwrap();
     let tables = decoded(&cut);
     let is_one = |kind| kind == TableKind::Statistics;
     let Some(table) = tables.iter().find(|table| is_one(table.kind())) else {

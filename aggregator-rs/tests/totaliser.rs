@@ -79,7 +79,7 @@ struct Story {
 
 impl Story {
     fn collect(&mut self, aggregator: &mut Aggregator, now_min: i64) {
-        while let Some(cut) = aggregator.cut(now_min * MINUTE_MS).unwrap() {
+        while let Some(cut) = aggregator.cut(now_min * MINUTE_MS) {
             for table in decoded(&cut) {
                 self.take(&table);
             }
@@ -489,7 +489,7 @@ fn audits_and_uncertainties_come_back_from_every_codec() {
         let value = if minute % 30 == 7 { 0 } else { truth(minute) };
         push(&mut aggregator, minute, Some(value));
     }
-    let cut = aggregator.cut(100_000 * MINUTE_MS).unwrap().unwrap();
+    let cut = aggregator.cut(100_000 * MINUTE_MS).unwrap();
     let tables = decoded(&cut);
     let rows = |kind| tables.iter().find(|it| it.kind() == kind).map(Table::rows);
     assert_eq!(rows(TableKind::Audits), Some(4));

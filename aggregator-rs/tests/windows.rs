@@ -36,7 +36,7 @@ fn push(aggregator: &mut Aggregator, at_ms: i64, value: Option<i64>) -> Vec<u8> 
 
 fn tables(aggregator: &mut Aggregator, now_ms: i64) -> Vec<Table> {
     let mut tables = Vec::new();
-    while let Some(cut) = aggregator.cut(now_ms).unwrap() {
+    while let Some(cut) = aggregator.cut(now_ms) {
         tables.extend(decoded(&cut));
     }
     tables

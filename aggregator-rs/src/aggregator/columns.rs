@@ -1,5 +1,6 @@
 //! What is pending, turned into a table's columns.
 
+use crate::demand::{DayRow, DAY_CELLS};
 use crate::reading::Gap;
 use crate::table::Column;
 use crate::totaliser::Audit;
@@ -22,15 +23,21 @@ pub(super) fn window_columns(rows: &[WindowRow]) -> Vec<Column> {
 }
 
 /// What is told of windows beside their table, given with their length.
-pub(super) fn beside_columns(
-    rows: &[(i64, WindowRow)],
-    cells: fn(&WindowRow) -> &[Option<i64>],
+pub(super) fn beside_columns<'a>(
+    windows: &'a [(i64, Vec<WindowRow>)],
+    cells: fn(&'a WindowRow) -> &'a [Option<i64>],
 ) -> Vec<Column> {
+    let rows = || {
+        let with_length = |(length_ms, rows): &'a (i64, Vec<WindowRow>)| {
+            rows.iter().map(move |row| (*length_ms, row))
+        };
+        windows.iter().flat_map(with_length)
+    };
     let mut columns = vec![
-        rows.iter().map(|(_, row)| Some(row.start_ms)).collect(),
-        rows.iter().map(|(length_ms, _)| Some(*length_ms)).collect(),
+        rows().map(|(_, row)| Some(row.start_ms)).collect(),
+        rows().map(|(length_ms, _)| Some(length_ms)).collect(),
     ];
-    let cells = rows.iter().map(|(_, row)| cells(row));
+    let cells = rows().map(|(_, row)| cells(row));
     columns.extend(transposed(&cells.collect::<Vec<_>>()));
     columns
 }
@@ -59,4 +66,15 @@ pub(super) fn audit_columns(audits: &[(usize, Audit)]) -> Vec<Column> {
         of(|audit| Some(i64::from(audit.doubted))),
         of(|audit| audit.extreme),
     ]
+}
+
+/// See [`crate::table::DEMAND_COLUMNS`].
+pub(super) fn demand_columns(rows: &[(usize, DayRow)]) -> Vec<Column> {
+    let points = rows.iter().map(|(point, _)| Some(*point as i64)).collect();
+    let cell = |at: usize| {
+        rows.iter()
+            .map(move |(_, day)| day.get(at).copied().flatten())
+    };
+    let cells = (0..DAY_CELLS).map(|at| cell(at).collect());
+    std::iter::once(points).chain(cells).collect()
 }

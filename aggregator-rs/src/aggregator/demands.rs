@@ -1,14 +1,14 @@
-//! The demands of one group: which points have one, and their days, from rows to a table.
+//! The demands of one group: which points have one, and their days, from rows on.
 
 use std::sync::Arc;
 
 use super::group::take_rows;
 use super::GroupShape;
 use crate::calendar::Calendar;
-use crate::demand::{DayRow, Demand, DAY_CELLS};
+use crate::demand::{DayRow, Demand};
 use crate::error::Error;
 use crate::reading::RowView;
-use crate::table::{Column, Table, TableKind, DEMAND_COLUMNS};
+use crate::table::DEMAND_COLUMNS;
 use crate::totaliser::doubt_ms;
 use crate::varint::Reader;
 use crate::window::{PointKind, PointStep, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS};
@@ -39,6 +39,10 @@ impl Demands {
             points: shape.demands.iter().map(demand).collect(),
             closed: Vec::new(),
         }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.points.is_empty()
     }
 
     /// Go on as `fresh`, with what is closed already.
@@ -81,18 +85,9 @@ impl Demands {
         self.closed.len() * DEMAND_COLUMNS
     }
 
-    /// Move what fits into a table.
-    pub(super) fn cut(
-        &mut self,
-        index: u32,
-        room: &mut usize,
-        tables: &mut Vec<Table>,
-    ) -> Result<(), Error> {
-        let rows = take_rows(&mut self.closed, DEMAND_COLUMNS, room);
-        if !rows.is_empty() {
-            tables.push(Table::new(TableKind::Demands, index, 0, columns(&rows))?);
-        }
-        Ok(())
+    /// Take out what fits, with the point's index.
+    pub(super) fn cut(&mut self, room: &mut usize) -> Vec<(usize, DayRow)> {
+        take_rows(&mut self.closed, DEMAND_COLUMNS, room)
     }
 
     pub(super) fn save(&self, out: &mut Vec<u8>) {
@@ -107,15 +102,4 @@ impl Demands {
         }
         Ok(())
     }
-}
-
-/// See [`crate::table::DEMAND_COLUMNS`].
-fn columns(rows: &[(usize, DayRow)]) -> Vec<Column> {
-    let points = rows.iter().map(|(point, _)| Some(*point as i64)).collect();
-    let cell = |at: usize| {
-        rows.iter()
-            .map(move |(_, day)| day.get(at).copied().flatten())
-    };
-    let cells = (0..DAY_CELLS).map(|at| cell(at).collect());
-    std::iter::once(points).chain(cells).collect()
 }

@@ -1,10 +1,14 @@
-//! One group of a gateway, from its rows to its tables.
+//! One group of a gateway, from its rows to what is cut of it.
+
+mod calm;
 
 use std::mem;
 use std::sync::Arc;
 
-use super::columns::{audit_columns, beside_columns, gap_columns, window_columns};
+use calm::Calm;
+
 use super::demands::Demands;
+use super::part::Part;
 use super::pending::Pending;
 use super::{Counts, GroupShape};
 use crate::calendar::Calendar;
@@ -12,8 +16,8 @@ use crate::codec::ROWS_MAX;
 use crate::error::Error;
 use crate::reading::{Gap, RowView};
 use crate::table::{
-    Table, TableKind, AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS,
-    STATISTICS_LEAD, UNCERTAINTY_LEAD, WINDOW_COLUMNS,
+    AUDIT_COLUMNS, GAP_COLUMNS, READING_LEAD, STATISTICS_COLUMNS, STATISTICS_LEAD,
+    UNCERTAINTY_LEAD, WINDOW_COLUMNS,
 };
 use crate::totaliser::{Audit, Outcome, Shown, Step, Totaliser};
 use crate::varint::{write_i64, write_option, Reader};
@@ -43,6 +47,7 @@ pub(super) struct Group {
     demands: Demands,
     last_due_ms: Option<i64>,
     rows: Pending,
+    calm: Calm,
     gaps: Vec<Gap>,
     /// With the point's index.
     audits: Vec<(usize, Audit)>,
@@ -79,6 +84,7 @@ impl Group {
             demands: Demands::new(&shape, calendar),
             last_due_ms: None,
             rows: Pending::new(shape.kinds.len()),
+            calm: Calm::NEVER,
             gaps: Vec::new(),
             audits: Vec::new(),
             calendar: Arc::clone(calendar),
@@ -112,12 +118,17 @@ impl Group {
         self.good = fresh.good;
         self.totalisers = fresh.totalisers;
         self.windows = fresh.windows;
+        self.calm = fresh.calm;
         self.demands.restart(fresh.demands);
         self.last_due_ms = Some(last_due_ms);
         Ok(())
     }
 
     pub(super) fn push(&mut self, row: RowView<'_>) -> bool {
+        if self.push_calm(row) {
+            return true;
+        }
+        self.fold();
         self.judge(|totaliser, out| totaliser.settle_due(row.at_ms, out));
         let steps = self.steps_to(row);
         let mut in_time = true;
@@ -126,14 +137,14 @@ impl Group {
         }
         self.demands.push(row, &steps);
         self.steps = steps;
-        let hold_ms = self.shape.period_ms * HOLD_PERIODS;
+        let held_until_ms = self.hold_until_ms(row.at_ms);
         for (good, value) in self.good.iter_mut().zip(row.values) {
             match (value, good.as_mut()) {
                 (Some(value), _) => {
                     *good = Some(Good {
                         at_ms: row.at_ms,
                         value: *value,
-                        held_until_ms: row.at_ms.saturating_add(hold_ms),
+                        held_until_ms,
                     });
                 }
                 (None, Some(held)) => held.held_until_ms = held.held_until_ms.min(row.at_ms),
@@ -141,7 +152,13 @@ impl Group {
             }
         }
         self.rows.push(row);
+        self.calm_down((in_time && row.is_whole()).then_some(row.at_ms));
         in_time
+    }
+
+    /// Until when a value read at a time stands for its point.
+    fn hold_until_ms(&self, at_ms: i64) -> i64 {
+        at_ms.saturating_add(self.shape.period_ms * HOLD_PERIODS)
     }
 
     /// What the totalisers counted up to a row that is being taken in.
@@ -150,7 +167,10 @@ impl Group {
         steps.clear();
         let bridge_ms = self.shape.period_ms * BRIDGE_PERIODS;
         let at_ms = row.at_ms;
-        for &point in &self.counting {
+        for place in 0..self.counting.len() {
+            let Some(&point) = self.counting.get(place) else {
+                break;
+            };
             let Some(Some(value)) = row.values.get(point).copied() else {
                 continue;
             };
@@ -160,13 +180,13 @@ impl Group {
                 steps.extend(counted.map(|step| (point, step)));
                 let audits = self.outcome.audits.drain(..);
                 self.audits.extend(audits.map(|audit| (point, audit)));
-            } else if let Some(Some(good)) = self.good.get(point) {
+            } else if let Some(last) = self.shown(point) {
                 let step = Step {
-                    from_ms: good.at_ms,
-                    from: good.value,
+                    from_ms: last.at_ms,
+                    from: last.value,
                     to_ms: at_ms,
                     to: value,
-                    placed: at_ms.saturating_sub(good.at_ms) <= bridge_ms,
+                    placed: at_ms.saturating_sub(last.at_ms) <= bridge_ms,
                 };
                 steps.push((point, step));
             }
@@ -193,6 +213,7 @@ impl Group {
     }
 
     pub(super) fn close_due(&mut self, now_ms: i64) {
+        self.fold();
         let settled_ms = now_ms.saturating_sub(LATENESS_MS);
         self.judge(|totaliser, out| totaliser.settle_due(settled_ms, out));
         let in_doubt = |it: &Option<Totaliser>| it.as_ref().is_some_and(Totaliser::in_doubt);
@@ -201,6 +222,7 @@ impl Group {
             windows.close_due(now_ms, &self.good, &doubted, &mut self.closed);
         }
         self.demands.close_due(now_ms, &doubted);
+        self.stay_calm();
     }
 
     fn reading_width(&self) -> usize {
@@ -229,59 +251,45 @@ impl Group {
             + self.demands.pending_cells()
     }
 
-    /// Move what fits into tables; gaps, readings and audits before the windows over them.
-    pub(super) fn cut(
-        &mut self,
-        index: u32,
-        room: &mut usize,
-        tables: &mut Vec<Table>,
-        counts: &mut Counts,
-    ) -> Result<(), Error> {
+    /// Take out what fits; gaps, readings and audits before the windows over them.
+    pub(super) fn cut(&mut self, room: &mut usize, counts: &mut Counts) -> Vec<Part> {
         let points = self.shape.kinds.len();
+        let mut parts = Vec::new();
         let gaps = take_rows(&mut self.gaps, GAP_COLUMNS, room);
         if !gaps.is_empty() {
             let slots: u64 = gaps.iter().map(|gap| u64::from(gap.slots)).sum();
             counts.missed += slots * points as u64;
-            tables.push(Table::new(TableKind::Gaps, index, 0, gap_columns(&gaps))?);
+            parts.push(Part::Gaps(gaps));
         }
-        let width = self.reading_width();
-        let rows = rows_that_fit(self.rows.len(), width, room);
+        let rows = rows_that_fit(self.rows.len(), self.reading_width(), room);
         if rows > 0 {
-            let (columns, values) = self.rows.take(rows);
+            let taken = self.rows.take(rows);
+            let values = taken.values() as u64;
             counts.values += values;
             counts.reasons += (rows * points) as u64 - values;
-            tables.push(Table::new(TableKind::Readings, index, 0, columns)?);
+            parts.push(Part::Readings(taken));
         }
         let audits = take_rows(&mut self.audits, AUDIT_COLUMNS, room);
         if !audits.is_empty() {
-            let columns = audit_columns(&audits);
-            tables.push(Table::new(TableKind::Audits, index, 0, columns)?);
+            parts.push(Part::Audits(audits));
         }
         let width = self.window_width();
-        let mut beside = Vec::new();
+        let mut windows = Vec::new();
         for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
             if !rows.is_empty() {
                 counts.windows += rows.len() as u64;
-                let columns = window_columns(&rows);
-                tables.push(Table::new(
-                    TableKind::Windows,
-                    index,
-                    length_ms as u32,
-                    columns,
-                )?);
-                beside.extend(rows.into_iter().map(|row| (length_ms, row)));
+                windows.push((length_ms, rows));
             }
         }
-        let columns = beside_columns(&beside, |row| &row.uncertainties);
-        if columns.len() > UNCERTAINTY_LEAD {
-            tables.push(Table::new(TableKind::Uncertainties, index, 0, columns)?);
+        if !windows.is_empty() {
+            parts.push(Part::Windows(windows));
         }
-        let columns = beside_columns(&beside, |row| &row.statistics);
-        if columns.len() > STATISTICS_LEAD {
-            tables.push(Table::new(TableKind::Statistics, index, 0, columns)?);
+        let days = self.demands.cut(room);
+        if !days.is_empty() {
+            parts.push(Part::Demands(days));
         }
-        self.demands.cut(index, room, tables)
+        parts
     }
 
     /// Declare slots that nobody read.
@@ -312,6 +320,7 @@ impl Group {
 
     /// Read what [`Group::save`] wrote for a group of the same shape.
     pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
+        self.calm = Calm::NEVER;
         self.last_due_ms = reader.option()?;
         for good in &mut self.good {
             *good = match reader.option()? {

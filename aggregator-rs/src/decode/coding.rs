@@ -72,9 +72,13 @@ impl Coding {
 
     /// The content as an unsigned number, of bytes of the right count.
     pub(super) fn content(&self, bytes: &[u8]) -> u64 {
-        let straight = bytes
-            .iter()
-            .fold(0, |number: u64, &byte| number << 8 | u64::from(byte));
+        let straight = match *bytes {
+            [a, b] => u64::from(u16::from_be_bytes([a, b])),
+            [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+            _ => bytes
+                .iter()
+                .fold(0, |number: u64, &byte| number << 8 | u64::from(byte)),
+        };
         let reversed = || straight.swap_bytes() >> (64 - 8 * self.bytes.clamp(1, 8));
         let ordered = match self.order {
             Order::Abcd => straight,

@@ -117,6 +117,31 @@ pub(super) fn sum(terms: impl Iterator<Item = Term> + Clone) -> Option<i64> {
     i64::try_from(rounded).ok().filter(|&it| it != i64::MIN)
 }
 
+/// What [`sum`] makes of `raw` and `addend`, both times `factor`, where 64 bits hold every number
+/// on the way: nearly always.
+pub(super) fn quick(raw: Raw, addend: i64, factor: Factor) -> Option<i64> {
+    if raw.tens != 0 || (addend != 0 && raw.twos != 0) {
+        return None;
+    }
+    let number = i64::try_from(raw.mantissa).ok()?.checked_add(addend)?;
+    let mut top = number.checked_mul(i64::try_from(factor.top).ok()?)?;
+    let mut bottom = i64::try_from(factor.bottom).ok()?;
+    let twos = raw.twos.unsigned_abs();
+    if twos > 0 {
+        let power = 1_i64.checked_shl(twos).filter(|&it| it > 0)?;
+        if raw.twos < 0 {
+            bottom = bottom.checked_mul(power)?;
+        } else {
+            top = top.checked_mul(power)?;
+        }
+    }
+    let rounded = match bottom {
+        1 => top,
+        _ => i64::try_from(divide_half_even(top.into(), bottom.into())).ok()?,
+    };
+    Some(rounded).filter(|&it| it != i64::MIN)
+}
+
 fn narrow_sum(mut terms: impl Iterator<Item = Term>) -> Option<(i128, i128)> {
     let (raw, factor) = terms.next()?;
     let (mut top, mut bottom) = raw.fraction(factor)?;
@@ -185,6 +210,15 @@ mod tests {
                     tens,
                 };
                 for &one in &factors {
+                    let alone = sum([(raw, one)].into_iter());
+                    assert_eq!(quick(raw, 0, one).or(alone), alone, "{raw:?} x {one:?}");
+                    let added = [(raw, one), (Raw::whole(-5), one)];
+                    let added = sum(added.into_iter());
+                    assert_eq!(
+                        quick(raw, -5, one).or(added),
+                        added,
+                        "{raw:?} - 5 x {one:?}"
+                    );
                     for &other in &factors {
                         let terms = [(raw, one), (Raw::whole(-5), other)].into_iter();
                         let narrow = narrow_sum(terms.clone())
@@ -196,6 +230,17 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_64_bits_hold_takes_the_short_way() -> Result<(), Error> {
+        let tenth = Factor::new(1, 10)?;
+        assert_eq!(quick(Raw::whole(25), 0, tenth), Some(2));
+        assert_eq!(quick(Raw::whole(25), 10, tenth), Some(4));
+        assert_eq!(quick(Raw::whole(1 << 62), 0, Factor::new(2, 1)?), None);
+        assert_eq!(quick(Raw::whole(1 << 63), 0, Factor::ONE), None);
+        assert_eq!(quick(Raw::whole(-(1 << 63)), 0, Factor::ONE), None);
         Ok(())
     }
 

@@ -21,21 +21,36 @@ pub(super) fn write(values: &[Option<i64>], out: &mut Vec<u8>) {
     let (lengths, bytes) = out.split_at_mut(lengths_end);
     let mut end = 0;
     for (pair, lengths) in values.chunks(2).zip(lengths.iter_mut().skip(start)) {
-        for (place, value) in pair.iter().enumerate() {
-            let mut length = ABSENT;
-            if let Some(value) = *value {
-                let coded = ((value << 1) ^ (value >> 63)) as u64;
-                length = (71 - coded.leading_zeros() as u8) / 8;
-                // all eight bytes are written, the next value covers those that say nothing
-                if let Some(to) = bytes.get_mut(end..end + VALUE_BYTES) {
-                    to.copy_from_slice(&coded.to_le_bytes());
-                }
-                end += usize::from(length);
-            }
-            *lengths |= length << (4 * place);
+        let (first, second) = match *pair {
+            [first, second] => (first, second),
+            [first] => (first, Some(0)),
+            _ => break,
+        };
+        let (first, first_mark, first_length) = coded(first);
+        let (second, second_mark, second_length) = coded(second);
+        *lengths = first_mark | second_mark << 4;
+        // all eight bytes are written, the next value covers those that say nothing
+        if let Some(to) = bytes.get_mut(end..end + VALUE_BYTES) {
+            to.copy_from_slice(&first.to_le_bytes());
         }
+        end += first_length;
+        if let Some(to) = bytes.get_mut(end..end + VALUE_BYTES) {
+            to.copy_from_slice(&second.to_le_bytes());
+        }
+        end += second_length;
     }
     out.truncate(lengths_end + end);
+}
+
+/// A value's bytes, as a number, what is told of their length, and how many are kept.
+#[inline]
+fn coded(value: Option<i64>) -> (u64, u8, usize) {
+    let Some(value) = value else {
+        return (0, ABSENT, 0);
+    };
+    let coded = ((value << 1) ^ (value >> 63)) as u64;
+    let length = (71 - coded.leading_zeros() as u8) / 8;
+    (coded, length, usize::from(length))
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Option<i64>>, Error> {

@@ -1,6 +1,8 @@
 //! What the rows of a stretch of time come to for one point, so that neighbouring stretches add up
 //! to the whole without an error: counts, extremes, exact sums, and the values at the two ends.
 
+use std::iter;
+
 use super::Good;
 use crate::error::Error;
 use crate::moments::Moments;
@@ -30,6 +32,43 @@ pub(super) struct Sums {
     pub(super) covered_ms: i64,
     /// Where they are asked for.
     pub(super) statistics: Option<Box<Statistics>>,
+}
+
+/// The values of one point in a run of rows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Column {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) min: i64,
+    pub(super) max: i64,
+    /// Value times the time it was held; wrapped where 64 bits do not hold it.
+    pub(super) weighted: i64,
+}
+
+impl Column {
+    /// Take in the first value, when the one before it counts for `span_ms`.
+    #[inline]
+    pub(super) fn begin(&mut self, value: i64, span_ms: i64) {
+        self.first = value;
+        self.min = value;
+        self.max = value;
+        self.take(value, span_ms);
+    }
+
+    /// Take in a value, when the one before it counts for `span_ms`.
+    #[inline]
+    pub(super) fn take(&mut self, value: i64, span_ms: i64) {
+        self.weighted = self.weighted.wrapping_add(self.last.wrapping_mul(span_ms));
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.last = value;
+    }
+
+    /// The largest magnitude of its values and of the one before.
+    fn magnitude(&self, before: i64) -> u64 {
+        let magnitudes = [self.min, self.max, before].map(i64::unsigned_abs);
+        magnitudes.into_iter().fold(0, u64::max)
+    }
 }
 
 impl Sums {
@@ -83,6 +122,49 @@ impl Sums {
         if let Some(statistics) = &mut self.statistics {
             statistics.sample.push(value);
         }
+    }
+
+    /// Add a run of values, one at least; `before` is the value before them, and `spans_ms` how long
+    /// it and each of them but the last counts, in all `covered_ms`.
+    ///
+    /// Return false, with nothing added, where the sums may not fit what they were made in.
+    pub(super) fn add(
+        &mut self,
+        column: &Column,
+        before: i64,
+        covered_ms: i64,
+        spans_ms: &[i64],
+        values: impl Iterator<Item = i64> + Clone,
+    ) -> bool {
+        let magnitude = column.magnitude(before);
+        if u128::from(magnitude) * covered_ms as u128 > i64::MAX as u128 {
+            return false;
+        }
+        if let Some(statistics) = &mut self.statistics {
+            let held = iter::once(before).chain(values.clone()).zip(spans_ms);
+            // a square of 64 bits, and a sum of 128: below 2^32 the one, with the above the other
+            let squares = held.fold(0, |sum: u128, (value, &span_ms)| {
+                let magnitude = value.unsigned_abs();
+                sum + u128::from(magnitude.wrapping_mul(magnitude)) * span_ms as u128
+            });
+            let moments = &mut statistics.moments;
+            if magnitude > u64::from(u32::MAX)
+                || !moments.hold_all(covered_ms, column.weighted, squares)
+            {
+                return false;
+            }
+            statistics.sample.extend(values);
+        }
+        if self.values == 0 {
+            (self.first, self.min, self.max) = (column.first, column.min, column.max);
+        }
+        self.values += spans_ms.len() as u32;
+        self.last = column.last;
+        self.min = self.min.min(column.min);
+        self.max = self.max.max(column.max);
+        self.weighted += i128::from(column.weighted);
+        self.covered_ms += covered_ms;
+        true
     }
 
     /// Add the stretch that follows this one.
