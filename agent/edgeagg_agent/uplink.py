@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 from collections.abc import Callable
+from typing import Any
 
 import aiomqtt
 
@@ -29,9 +31,19 @@ _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
 _client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
 
-_KEEPALIVE_S = 9  # a silent connection is given up after twice that
-_PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
+_PATIENCE_S = 20.0  # for the broker's word
+_PATIENCE_MAX_S = 40.0
+_KEEPALIVE_SHARE = 0.45  # a silent connection is given up after twice as long
 _QUIET_S = 1.0
+_NUDGE_S = 1.0
+_NUDGES_MAX = 60  # while nothing comes from the platform
+# from linux/tcp.h: time-outs of a stream with few packets under way do not double at first
+_TCP_THIN_LINEAR_TIMEOUTS = 16
+_SOCKET_OPTIONS = (
+    # a word must not wait for the acknowledgement of the one before
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1),
+)
 _RECONNECT_MIN_S = 4.0
 _RECONNECT_MAX_S = 60.0
 
@@ -57,6 +69,14 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: all is well."""
         self._limit_s = _RECONNECT_MIN_S
+
+
+class _Client(aiomqtt.Client):
+    """One that is as patient with the first packet as with any other."""
+
+    def __init__(self, host: str, port: int, *, timeout: float, **options: Any) -> None:  # noqa: ANN401 - aiomqtt's own
+        super().__init__(host, port, timeout=timeout, **options)
+        self._client.connect_timeout = timeout
 
 
 class Uplink:
@@ -89,6 +109,7 @@ class Uplink:
         self._backoff = Backoff(random.uniform)
         self._checked = 0
         self._is_foreign = False
+        self._nudges = 0
         self._news = asyncio.Event()
 
     @property
@@ -132,7 +153,10 @@ class Uplink:
 
     def _client(self) -> aiomqtt.Client:
         to = self._destination
-        return aiomqtt.Client(
+        # a line over which receipts take long needs longer for everything: a new connection begins
+        # with nothing that the old one had got through
+        patience_s = min(max(_PATIENCE_S, 4 * self.sender.timeout_ms / 1000), _PATIENCE_MAX_S)
+        return _Client(
             to.host,
             to.port,
             identifier=f"edgeagg-{self._gateway}-{to.name}",
@@ -140,12 +164,13 @@ class Uplink:
             password=tls.password(to.password_file),
             tls_context=tls.context(to.tls_files) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
-            keepalive=_KEEPALIVE_S,
-            timeout=_PATIENCE_S,
+            keepalive=round(_KEEPALIVE_SHARE * patience_s),
+            timeout=patience_s,
             max_queued_incoming_messages=100,
             # the sender has a window of its own
             max_inflight_messages=CREDIT_MAX,
             logger=_client_log,
+            socket_options=_SOCKET_OPTIONS,
         )
 
     async def _deliver(self, client: aiomqtt.Client) -> None:
@@ -155,6 +180,7 @@ class Uplink:
             tasks.create_task(self._subscribe(client), name=f"subscribe[{self.name}]")
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
             tasks.create_task(self._publish(client, tasks), name=f"publish[{self.name}]")
+            tasks.create_task(self._nudge(client, tasks), name=f"nudge[{self.name}]")
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
         await client.subscribe(topics.receipt(self._gateway), qos=1)
@@ -184,6 +210,27 @@ class Uplink:
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the news
                 async with asyncio.timeout(_QUIET_S):
                     await self._news.wait()
+
+    async def _nudge(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
+        """Keep words going both ways while a receipt is overdue.
+
+        TCP notices a lost packet soon by what comes behind it, and otherwise only by a time-out
+        that doubles each time. A subscription that is there already changes nothing, and the broker
+        answers it. Only for so long: a platform that is away answers nothing of it all.
+        """
+        while True:
+            await asyncio.sleep(_NUDGE_S)
+            since_ms = self.sender.waits_since_ms()
+            if since_ms is None or self._now_ms() - since_ms < 1000 * _NUDGE_S:
+                continue
+            if self._nudges < _NUDGES_MAX:
+                self._nudges += 1
+                tasks.create_task(self._ask_again(client))
+
+    async def _ask_again(self, client: aiomqtt.Client) -> None:
+        # whoever waits for a batch's word gives the connection up, not this
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.subscribe(topics.receipt(self._gateway), qos=1)
 
     def _introduction(self) -> list[bytes]:
         """Return the batches without which the platform may not believe the hello.
@@ -242,6 +289,7 @@ class Uplink:
     async def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
+        self._nudges = 0
         self._clock.take_platform(receipt.server_ms)
         if self._is_foreign:
             return

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import aiomqtt
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, FakeClock
@@ -15,6 +16,7 @@ from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg_agent import outbox as outbox_module
+from edgeagg_agent import uplink as uplink_module
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.site import Destination
 from edgeagg_agent.uplink import Backoff, Uplink
@@ -241,6 +243,64 @@ async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
         done.set()
 
     await deliver(uplink, FakeClient(stop_with_news), done)
+
+
+class SilentClient(FakeClient):
+    """A connection over which nothing comes."""
+
+    def __init__(self, clock, is_enough):
+        super().__init__(lambda: None)
+        self.has_enough = asyncio.Event()
+        self._clock, self._is_enough = clock, is_enough
+
+    async def subscribe(self, topic, qos):
+        await super().subscribe(topic, qos)
+        if self._is_enough(len(self.subscribed)):
+            self.has_enough.set()
+            raise aiomqtt.MqttError("Operation timed out")
+
+    async def publish(self, topic, data, qos):
+        self._clock.pass_ms(1_000)
+
+
+async def test_while_a_receipt_is_overdue_words_are_kept_going_and_not_for_ever(
+    outbox, monkeypatch
+):
+    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.001)
+    uplink = make_uplink(outbox)
+    # once to begin with; whatever becomes of the others ends nothing
+    client = SilentClient(uplink._clock, lambda count: count > uplink_module._NUDGES_MAX)
+    await deliver(uplink, client, client.has_enough)
+    assert set(client.subscribed) == {(topics.receipt(GATEWAY), 1)}
+    assert uplink._nudges == uplink_module._NUDGES_MAX
+    await uplink._take(receipt(0))
+    assert uplink._nudges == 0
+
+
+async def test_nobody_is_nudged_while_nothing_is_waited_for(outbox, monkeypatch):
+    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.0005)
+    fill(outbox, 3)
+    uplink = make_uplink(outbox)
+    done = asyncio.Event()
+    client = FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None)
+    await deliver(uplink, client, done)
+    uplink._clock.pass_ms(100_000)
+    nudging = asyncio.create_task(uplink._nudge(client, asyncio.TaskGroup()))
+    await asyncio.sleep(0.02)
+    nudging.cancel()
+    assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
+
+
+@pytest.mark.parametrize(("timeout_ms", "patience_s"), [(5_000, 20), (8_000, 32), (60_000, 40)])
+async def test_the_longer_receipts_take_the_more_patient_is_the_next_connection(
+    outbox, timeout_ms, patience_s
+):
+    uplink = make_uplink(outbox)
+    uplink.sender._pace.timeout_ms = timeout_ms
+    client = uplink._client()
+    assert client.timeout == client._client.connect_timeout == patience_s
+    # a silent connection is given up after twice that
+    assert client._keepalive == round(0.45 * patience_s)
 
 
 class CommandedClient(FakeClient):
