@@ -17,9 +17,10 @@ from typing import Any
 import aiomqtt
 
 from edgeagg import tls, topics
-from edgeagg.batch import CHECK_BYTES, CREDIT_MAX, Hello, Origin, Receipt
+from edgeagg.batch import CREDIT_MAX, Hello, Origin, Receipt
 from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
+from edgeagg_agent.believed import Believed
 from edgeagg_agent.clock import JudgedClock
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.outbox import Cursor, Outbox
@@ -107,7 +108,7 @@ class Uplink:
         self._outbox, self._cursor, self._clock = outbox, cursor, clock
         self._on_foreign = on_foreign
         self._backoff = Backoff(random.uniform)
-        self._checked = 0
+        self._believed = Believed(cursor.through)
         self._is_foreign = False
         self._nudges = 0
         self._news = asyncio.Event()
@@ -299,7 +300,7 @@ class Uplink:
             self._on_foreign(origin)
             return
         self._backoff.reset()
-        self.sender.take(receipt, self._now_ms())
+        self.sender.take(self._believed.of(receipt), self._now_ms())
         self._cursor.advance(self.sender.through, self.sender.ranges)
         self._news.set()
 
@@ -315,19 +316,16 @@ class Uplink:
                 self._outbox.head,
             )
             return Origin.BEHIND
-        if receipt.last == self._checked or receipt.check == bytes(CHECK_BYTES):
-            return None
-        own = await asyncio.to_thread(self._outbox.check, receipt.last)
-        if own not in {None, receipt.check}:
+        other = await asyncio.to_thread(self._believed.compare, receipt, self._outbox.check)
+        if other is not None:
             _log.error(
                 "%s has other bytes than the outbox for sequence %d of epoch %d: two gateways use "
                 "copies of one state directory; a new epoch begins",
                 self.name,
-                receipt.last,
+                other,
                 receipt.epoch,
             )
             return Origin.DIVERGED
-        self._checked = receipt.last
         return None
 
 

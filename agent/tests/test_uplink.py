@@ -1,12 +1,13 @@
 """The uplink against a fake client: greetings, receipts, a history that is not its own."""
 
 import asyncio
+import dataclasses
 import random
 
 import aiomqtt
 import pytest
 
-from agent.tests.fakes import GATEWAY, START_MS, FakeClock
+from agent.tests.fakes import GATEWAY, START_MS, FakeClock, catalogue
 from agent.tests.pushing import ONE, Gateway, parsed
 from agent.tests.test_sender import Platform
 from edgeagg import topics
@@ -31,6 +32,12 @@ def receipt(
     through, ranges=(), *, server_ms=START_MS, epoch=EPOCH, gateway=GATEWAY, check=bytes(8)
 ):
     return Receipt(gateway, epoch, through, tuple(ranges), (), server_ms, 64, check)
+
+
+def told_of(through, *checks):
+    """Return a receipt that tells how messages hash, the last one's check the last of them."""
+    answer = receipt(through, check=checks[-1][1] or b"as told!")
+    return dataclasses.replace(answer, checks=tuple(one for one in checks if one[1]))
 
 
 @pytest.fixture
@@ -90,9 +97,10 @@ async def test_other_bytes_on_the_platform_say_that_somebody_else_writes_the_epo
     fill(outbox, 3)
     told = []
     uplink = make_uplink(outbox, told.append)
-    await uplink._take(receipt(2, check=check_of(outbox.read(2, GATEWAY))))
+    ours = [(sequence, check_of(outbox.read(sequence, GATEWAY))) for sequence in (1, 2, 3)]
+    await uplink._take(told_of(2, *ours[:2]))
     assert uplink.sender.through == 2
-    await uplink._take(receipt(3, check=b"others'!"))
+    await uplink._take(told_of(3, (3, b"others'!")))
     assert told == [Origin.DIVERGED]
     assert uplink.sender.through == 2
     assert "other bytes than the outbox for sequence 3" in caplog.text
@@ -101,8 +109,52 @@ async def test_other_bytes_on_the_platform_say_that_somebody_else_writes_the_epo
 async def test_a_batch_that_is_not_kept_any_more_cannot_be_compared(outbox):
     outbox._journal.skip_to(4)
     uplink = make_uplink(outbox)
-    await uplink._take(receipt(3, check=b"anything"))
+    await uplink._take(told_of(3, *((sequence, b"anything") for sequence in (1, 2, 3))))
     assert uplink.sender.through == 3
+
+
+async def test_what_a_receipt_does_not_tell_the_check_of_is_sent_again(outbox):
+    fill(outbox, 4)
+    uplink = make_uplink(outbox)
+    ours = [(sequence, check_of(outbox.read(sequence, GATEWAY))) for sequence in range(1, 5)]
+    await uplink._take(told_of(4, ours[0], ours[3]))
+    assert (uplink.sender.through, uplink.sender.ranges) == (1, ((4, 4),))
+    assert uplink.sender.due(outbox.head, 0) == [2, 3]
+    await uplink._take(told_of(4, ours[1], ours[2], (4, b"")))
+    assert uplink.sender.through == 4
+    assert make_uplink(outbox).sender.through == 4, "what was believed once is not sent again"
+
+
+def announcement(sequence, site):
+    body = catalogue(("incomer", 1_000), site=site)
+    kind = BatchKind.CATALOGUE
+    return Batch(GATEWAY, EPOCH, sequence, kind, body.hash, START_MS, 0, body.to_bytes()).to_bytes()
+
+
+async def test_a_message_of_the_life_before_the_copy_is_found_out_behind_newer_ones(
+    tmp_path, outbox
+):
+    """The platform refuses our 2, and its last batch is ours: only the check of 2 tells."""
+    ours = [announcement(sequence, f"site {sequence}") for sequence in (1, 2, 3)]
+    outbox.append(ours)
+    store = await SqliteStore.open(str(tmp_path / "platform.db"))
+    inbox = Inbox(store, Admission.ANYBODY)
+
+    async def take(batch):
+        (answer,) = await inbox.take([Message(topics.batch(GATEWAY), batch)], START_MS)
+        return answer
+
+    told = []
+    uplink = make_uplink(outbox, told.append)
+    await uplink._take(await take(ours[0]))
+    await take(announcement(2, "another life"))
+    await uplink._take(await take(ours[2]))
+    assert (uplink.sender.through, uplink.sender.ranges, told) == (1, ((3, 3),), [])
+    assert uplink.sender.due(outbox.head, 0) == [2]
+    await uplink._take(await take(ours[1]))
+    assert told == [Origin.DIVERGED]
+    assert uplink.sender.through == 1, "it goes on in the new epoch"
+    await store.close()
 
 
 def test_pauses_spread_over_a_limit_that_doubles_until_a_platform_answers():

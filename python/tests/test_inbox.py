@@ -13,6 +13,7 @@ import pytest
 from edgeagg import _core, statement, topics
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Range, Receipt, check_of
 from edgeagg.errors import FormatError, StoreError
+from edgeagg.localdays import DAY_MS
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg.receiver.inbox import Counters, Inbox, Message
 from edgeagg.receiver.keys import Admission
@@ -95,7 +96,7 @@ async def take_all(
 ) -> list[Receipt]:
     """Return the receipts without their checks, which have a test of their own."""
     answers = await inbox.take(messages, now_ms)
-    return [dataclasses.replace(answer, check=bytes(8)) for answer in answers]
+    return [dataclasses.replace(answer, check=bytes(8), checks=()) for answer in answers]
 
 
 async def take(inbox: Inbox, *batches: Batch) -> list[Receipt]:
@@ -412,7 +413,7 @@ async def test_a_statement_waits_for_its_catalogue_and_is_checked_against_it(
     inbox: Inbox, path: Path
 ) -> None:
     tally = statement.Tally(2, 2, 0, 0, 5, {1: (10, 3, 10, 3)})
-    payload = statement.encode([(statement.Span(0, 0, statement.DAY_MS), tally)])
+    payload = statement.encode([(statement.Span(0, 0, DAY_MS), tally)])
     stated = dataclasses.replace(data_batch(2), kind=BatchKind.STATEMENT, codec=0, payload=payload)
     assert await take(inbox, stated) == [receipt(0)]
     assert await take(inbox, catalogue_batch(), stated) == [receipt(2)]
