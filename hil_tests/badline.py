@@ -108,14 +108,16 @@ async def _gateway(number: int, directory: Path, port: int, flush_s: float, coun
     running = asyncio.create_task(uplink.run())
     await asyncio.sleep(flush_s * rng.random())
     for sequence in range(1, count + 2):
+        if sequence == 2:  # what follows is to tell of the line, not of the first connection
+            await uplink.has_all.wait()
+            uplink.took_s.clear()
         codec, payload = (0, _CATALOGUE.to_bytes()) if sequence == 1 else _payload(rng, sequence)
         kind = BatchKind.CATALOGUE if sequence == 1 else BatchKind.DATA
         batch = Batch(name, box.epoch, sequence, kind, _CATALOGUE.hash, 1, codec, payload)
         await asyncio.to_thread(box.append, [batch.to_bytes()])
-        if sequence > 1:
-            uplink.cut_s[sequence] = time.monotonic()
+        uplink.cut_s[sequence] = time.monotonic()
         uplink.wake()
-        await asyncio.sleep(flush_s if sequence <= count else 0)
+        await asyncio.sleep(flush_s if 1 < sequence <= count else 0)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GRACE_S):
             while uplink.cut_s:

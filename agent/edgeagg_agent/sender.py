@@ -62,6 +62,17 @@ class Sender:
         """Count the sequences up to `head` that are not receipted."""
         return sum(last - first + 1 for first, last in self._gaps(head))
 
+    @property
+    def timeout_ms(self) -> int:
+        """How long a receipt is waited for now."""
+        return self._pace.timeout_ms
+
+    def waits_since_ms(self) -> int | None:
+        """Return when the oldest was sent, a hello or a batch, that has no receipt; None: none."""
+        if not self.is_greeted:
+            return self._hello_ms
+        return min(self._sent_ms.values(), default=None)
+
     def hello_due(self, now_ms: int) -> bool:
         """Tell whether to say hello now, and count it as said."""
         if self.is_greeted:

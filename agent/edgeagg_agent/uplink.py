@@ -10,14 +10,17 @@ import asyncio
 import contextlib
 import logging
 import random
+import socket
 from collections.abc import Callable
+from typing import Any
 
 import aiomqtt
 
 from edgeagg import tls, topics
-from edgeagg.batch import CHECK_BYTES, CREDIT_MAX, Hello, Origin, Receipt
+from edgeagg.batch import CREDIT_MAX, Hello, Origin, Receipt
 from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
+from edgeagg_agent.believed import Believed
 from edgeagg_agent.clock import JudgedClock
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.outbox import Cursor, Outbox
@@ -30,9 +33,19 @@ _client_log = logging.getLogger(f"{__name__}.client")
 # it warns of publishes that wait for the broker, and tells errors that it then raises
 _client_log.setLevel(logging.CRITICAL)
 
-_KEEPALIVE_S = 9  # a silent connection is given up after twice that
-_PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
+_PATIENCE_S = 20.0  # for the broker's word
+_PATIENCE_MAX_S = 40.0
+_KEEPALIVE_SHARE = 0.45  # a silent connection is given up after twice as long
 _QUIET_S = 1.0
+_NUDGE_S = 1.0
+_NUDGES_MAX = 60  # while nothing comes from the platform
+# from linux/tcp.h: time-outs of a stream with few packets under way do not double at first
+_TCP_THIN_LINEAR_TIMEOUTS = 16
+_SOCKET_OPTIONS = (
+    # a word must not wait for the acknowledgement of the one before
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1),
+)
 _RECONNECT_MIN_S = 4.0
 _RECONNECT_MAX_S = 60.0
 
@@ -58,6 +71,14 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: all is well."""
         self._limit_s = _RECONNECT_MIN_S
+
+
+class _Client(aiomqtt.Client):
+    """One that is as patient with the first packet as with any other."""
+
+    def __init__(self, host: str, port: int, *, timeout: float, **options: Any) -> None:  # noqa: ANN401 - aiomqtt's own
+        super().__init__(host, port, timeout=timeout, **options)
+        self._client.connect_timeout = timeout
 
 
 class Uplink:
@@ -88,8 +109,9 @@ class Uplink:
         self._outbox, self._cursor, self._clock = outbox, cursor, clock
         self._on_foreign = on_foreign
         self._backoff = Backoff(random.uniform)
-        self._checked = 0
+        self._believed = Believed(cursor.through)
         self._is_foreign = False
+        self._nudges = 0
         self._news = asyncio.Event()
 
     @property
@@ -133,7 +155,10 @@ class Uplink:
 
     def _client(self) -> aiomqtt.Client:
         to = self._destination
-        return aiomqtt.Client(
+        # a line over which receipts take long needs longer for everything: a new connection begins
+        # with nothing that the old one had got through
+        patience_s = min(max(_PATIENCE_S, 4 * self.sender.timeout_ms / 1000), _PATIENCE_MAX_S)
+        return _Client(
             to.host,
             to.port,
             identifier=f"edgeagg-{self._gateway}-{to.name}",
@@ -141,12 +166,13 @@ class Uplink:
             password=tls.password(to.password_file),
             tls_context=tls.context(to.tls_files) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
-            keepalive=_KEEPALIVE_S,
-            timeout=_PATIENCE_S,
+            keepalive=round(_KEEPALIVE_SHARE * patience_s),
+            timeout=patience_s,
             max_queued_incoming_messages=100,
             # the sender has a window of its own
             max_inflight_messages=CREDIT_MAX,
             logger=_client_log,
+            socket_options=_SOCKET_OPTIONS,
         )
 
     async def _deliver(self, client: aiomqtt.Client) -> None:
@@ -156,6 +182,7 @@ class Uplink:
             tasks.create_task(self._subscribe(client), name=f"subscribe[{self.name}]")
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
             tasks.create_task(self._publish(client, tasks), name=f"publish[{self.name}]")
+            tasks.create_task(self._nudge(client, tasks), name=f"nudge[{self.name}]")
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
         await client.subscribe(topics.receipt(self._gateway), qos=1)
@@ -185,6 +212,27 @@ class Uplink:
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the news
                 async with asyncio.timeout(_QUIET_S):
                     await self._news.wait()
+
+    async def _nudge(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
+        """Keep words going both ways while a receipt is overdue.
+
+        TCP notices a lost packet soon by what comes behind it, and otherwise only by a time-out
+        that doubles each time. A subscription that is there already changes nothing, and the broker
+        answers it. Only for so long: a platform that is away answers nothing of it all.
+        """
+        while True:
+            await asyncio.sleep(_NUDGE_S)
+            since_ms = self.sender.waits_since_ms()
+            if since_ms is None or self._now_ms() - since_ms < 1000 * _NUDGE_S:
+                continue
+            if self._nudges < _NUDGES_MAX:
+                self._nudges += 1
+                tasks.create_task(self._ask_again(client))
+
+    async def _ask_again(self, client: aiomqtt.Client) -> None:
+        # whoever waits for a batch's word gives the connection up, not this
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.subscribe(topics.receipt(self._gateway), qos=1)
 
     def _introduction(self) -> list[bytes]:
         """Return the batches without which the platform may not believe the hello.
@@ -243,6 +291,7 @@ class Uplink:
     async def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
+        self._nudges = 0
         self._clock.take_platform(receipt.server_ms)
         if self._is_foreign:
             return
@@ -252,7 +301,7 @@ class Uplink:
             self._on_foreign(origin)
             return
         self._backoff.reset()
-        self.sender.take(receipt, self._now_ms())
+        self.sender.take(self._believed.of(receipt), self._now_ms())
         self._cursor.advance(self.sender.through, self.sender.ranges)
         self._news.set()
 
@@ -268,19 +317,16 @@ class Uplink:
                 self._outbox.head,
             )
             return Origin.BEHIND
-        if receipt.last == self._checked or receipt.check == bytes(CHECK_BYTES):
-            return None
-        own = await asyncio.to_thread(self._outbox.check, receipt.last)
-        if own not in {None, receipt.check}:
+        other = await asyncio.to_thread(self._believed.compare, receipt, self._outbox.check)
+        if other is not None:
             _log.error(
                 "%s has other bytes than the outbox for sequence %d of epoch %d: two gateways use "
                 "copies of one state directory; a new epoch begins",
                 self.name,
-                receipt.last,
+                other,
                 receipt.epoch,
             )
             return Origin.DIVERGED
-        self._checked = receipt.last
         return None
 
 

@@ -1,11 +1,13 @@
 """The uplink against a fake client: greetings, receipts, a history that is not its own."""
 
 import asyncio
+import dataclasses
 import random
 
+import aiomqtt
 import pytest
 
-from agent.tests.fakes import GATEWAY, START_MS, FakeClock
+from agent.tests.fakes import GATEWAY, START_MS, FakeClock, catalogue
 from agent.tests.pushing import ONE, Gateway, parsed
 from agent.tests.test_sender import Platform
 from edgeagg import topics
@@ -15,6 +17,7 @@ from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg_agent import outbox as outbox_module
+from edgeagg_agent import uplink as uplink_module
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.site import Destination
 from edgeagg_agent.uplink import Backoff, Uplink
@@ -29,6 +32,12 @@ def receipt(
     through, ranges=(), *, server_ms=START_MS, epoch=EPOCH, gateway=GATEWAY, check=bytes(8)
 ):
     return Receipt(gateway, epoch, through, tuple(ranges), (), server_ms, 64, check)
+
+
+def told_of(through, *checks):
+    """Return a receipt that tells how messages hash, the last one's check the last of them."""
+    answer = receipt(through, check=checks[-1][1] or b"as told!")
+    return dataclasses.replace(answer, checks=tuple(one for one in checks if one[1]))
 
 
 @pytest.fixture
@@ -88,9 +97,10 @@ async def test_other_bytes_on_the_platform_say_that_somebody_else_writes_the_epo
     fill(outbox, 3)
     told = []
     uplink = make_uplink(outbox, told.append)
-    await uplink._take(receipt(2, check=check_of(outbox.read(2, GATEWAY))))
+    ours = [(sequence, check_of(outbox.read(sequence, GATEWAY))) for sequence in (1, 2, 3)]
+    await uplink._take(told_of(2, *ours[:2]))
     assert uplink.sender.through == 2
-    await uplink._take(receipt(3, check=b"others'!"))
+    await uplink._take(told_of(3, (3, b"others'!")))
     assert told == [Origin.DIVERGED]
     assert uplink.sender.through == 2
     assert "other bytes than the outbox for sequence 3" in caplog.text
@@ -99,8 +109,52 @@ async def test_other_bytes_on_the_platform_say_that_somebody_else_writes_the_epo
 async def test_a_batch_that_is_not_kept_any_more_cannot_be_compared(outbox):
     outbox._journal.skip_to(4)
     uplink = make_uplink(outbox)
-    await uplink._take(receipt(3, check=b"anything"))
+    await uplink._take(told_of(3, *((sequence, b"anything") for sequence in (1, 2, 3))))
     assert uplink.sender.through == 3
+
+
+async def test_what_a_receipt_does_not_tell_the_check_of_is_sent_again(outbox):
+    fill(outbox, 4)
+    uplink = make_uplink(outbox)
+    ours = [(sequence, check_of(outbox.read(sequence, GATEWAY))) for sequence in range(1, 5)]
+    await uplink._take(told_of(4, ours[0], ours[3]))
+    assert (uplink.sender.through, uplink.sender.ranges) == (1, ((4, 4),))
+    assert uplink.sender.due(outbox.head, 0) == [2, 3]
+    await uplink._take(told_of(4, ours[1], ours[2], (4, b"")))
+    assert uplink.sender.through == 4
+    assert make_uplink(outbox).sender.through == 4, "what was believed once is not sent again"
+
+
+def announcement(sequence, site):
+    body = catalogue(("incomer", 1_000), site=site)
+    kind = BatchKind.CATALOGUE
+    return Batch(GATEWAY, EPOCH, sequence, kind, body.hash, START_MS, 0, body.to_bytes()).to_bytes()
+
+
+async def test_a_message_of_the_life_before_the_copy_is_found_out_behind_newer_ones(
+    tmp_path, outbox
+):
+    """The platform refuses our 2, and its last batch is ours: only the check of 2 tells."""
+    ours = [announcement(sequence, f"site {sequence}") for sequence in (1, 2, 3)]
+    outbox.append(ours)
+    store = await SqliteStore.open(str(tmp_path / "platform.db"))
+    inbox = Inbox(store, Admission.ANYBODY)
+
+    async def take(batch):
+        (answer,) = await inbox.take([Message(topics.batch(GATEWAY), batch)], START_MS)
+        return answer
+
+    told = []
+    uplink = make_uplink(outbox, told.append)
+    await uplink._take(await take(ours[0]))
+    await take(announcement(2, "another life"))
+    await uplink._take(await take(ours[2]))
+    assert (uplink.sender.through, uplink.sender.ranges, told) == (1, ((3, 3),), [])
+    assert uplink.sender.due(outbox.head, 0) == [2]
+    await uplink._take(await take(ours[1]))
+    assert told == [Origin.DIVERGED]
+    assert uplink.sender.through == 1, "it goes on in the new epoch"
+    await store.close()
 
 
 def test_pauses_spread_over_a_limit_that_doubles_until_a_platform_answers():
@@ -241,6 +295,64 @@ async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
         done.set()
 
     await deliver(uplink, FakeClient(stop_with_news), done)
+
+
+class SilentClient(FakeClient):
+    """A connection over which nothing comes."""
+
+    def __init__(self, clock, is_enough):
+        super().__init__(lambda: None)
+        self.has_enough = asyncio.Event()
+        self._clock, self._is_enough = clock, is_enough
+
+    async def subscribe(self, topic, qos):
+        await super().subscribe(topic, qos)
+        if self._is_enough(len(self.subscribed)):
+            self.has_enough.set()
+            raise aiomqtt.MqttError("Operation timed out")
+
+    async def publish(self, topic, data, qos):
+        self._clock.pass_ms(1_000)
+
+
+async def test_while_a_receipt_is_overdue_words_are_kept_going_and_not_for_ever(
+    outbox, monkeypatch
+):
+    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.001)
+    uplink = make_uplink(outbox)
+    # once to begin with; whatever becomes of the others ends nothing
+    client = SilentClient(uplink._clock, lambda count: count > uplink_module._NUDGES_MAX)
+    await deliver(uplink, client, client.has_enough)
+    assert set(client.subscribed) == {(topics.receipt(GATEWAY), 1)}
+    assert uplink._nudges == uplink_module._NUDGES_MAX
+    await uplink._take(receipt(0))
+    assert uplink._nudges == 0
+
+
+async def test_nobody_is_nudged_while_nothing_is_waited_for(outbox, monkeypatch):
+    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.0005)
+    fill(outbox, 3)
+    uplink = make_uplink(outbox)
+    done = asyncio.Event()
+    client = FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None)
+    await deliver(uplink, client, done)
+    uplink._clock.pass_ms(100_000)
+    nudging = asyncio.create_task(uplink._nudge(client, asyncio.TaskGroup()))
+    await asyncio.sleep(0.02)
+    nudging.cancel()
+    assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
+
+
+@pytest.mark.parametrize(("timeout_ms", "patience_s"), [(5_000, 20), (8_000, 32), (60_000, 40)])
+async def test_the_longer_receipts_take_the_more_patient_is_the_next_connection(
+    outbox, timeout_ms, patience_s
+):
+    uplink = make_uplink(outbox)
+    uplink.sender._pace.timeout_ms = timeout_ms
+    client = uplink._client()
+    assert client.timeout == client._client.connect_timeout == patience_s
+    # a silent connection is given up after twice that
+    assert client._keepalive == round(0.45 * patience_s)
 
 
 class CommandedClient(FakeClient):

@@ -26,8 +26,9 @@ _SEGMENT_BYTES = 1460
 _OVERHEAD_BYTES = 120  # of a publish: TCP, IP, TLS, the topic
 _RECEIPT_BYTES = 200
 _SMALL_BYTES = 60
-_PATIENCE_MS = 20_000  # of the client, for the broker's word
-_KEEPALIVE_MS = 9_000  # without a byte; the client gives the connection up after twice that
+_PATIENCE_MS = 20_000  # of the client, for the broker's word, at least
+_PATIENCE_MAX_MS = 40_000
+_KEEPALIVE_SHARE = 0.45  # without a byte; the client gives the connection up after twice that
 _TICK_MS = 1_000
 _COMMIT_MS = 20
 
@@ -174,6 +175,7 @@ class Gateway:
         self._connection = 0  # the number of the one that is open; 0: none
         self._up, self._down = self._streams()
         self._heard_ms = 0.0
+        self._patience_ms = float(_PATIENCE_MS)
         self._has_pinged = False
         self._given_up = 0
         self._cut_ms: dict[int, float] = {}
@@ -206,6 +208,8 @@ class Gateway:
         self.seen.connections += 1
         number = self.seen.connections
         self._up, self._down = self._streams()
+        learned_ms = 4.0 * self.sender.timeout_ms
+        self._patience_ms = min(max(_PATIENCE_MS, learned_ms), _PATIENCE_MAX_MS)
         self._heard_ms = self._life.now_ms
         # of TCP and of MQTT; the subscription travels together with the hello
         self._shake_hands(number, 2)
@@ -228,7 +232,7 @@ class Gateway:
                 self._pause()
 
         up.send(_SMALL_BYTES, lambda: down.send(_SMALL_BYTES, answered))
-        self._life.after(_PATIENCE_MS, check)
+        self._life.after(self._patience_ms, check)
 
     def _open(self, number: int) -> None:
         self.seen.begun_ms = self.seen.begun_ms or self._life.now_ms
@@ -241,10 +245,11 @@ class Gateway:
         if number != self._connection:
             return
         silent_ms = self._life.now_ms - self._heard_ms
-        if silent_ms >= 2 * _KEEPALIVE_MS:
+        keepalive_ms = _KEEPALIVE_SHARE * self._patience_ms
+        if silent_ms >= 2 * keepalive_ms:
             self.drop()
             return
-        if silent_ms < _KEEPALIVE_MS:
+        if silent_ms < keepalive_ms:
             self._has_pinged = False
         elif not self._has_pinged:
             self._has_pinged = True
@@ -288,7 +293,7 @@ class Gateway:
                 self.drop()
 
         self._up.send(size, broker)
-        self._life.after(_PATIENCE_MS, check)
+        self._life.after(self._patience_ms, check)
 
     def _hear(self, number: int) -> None:
         if number == self._connection:

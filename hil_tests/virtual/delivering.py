@@ -41,6 +41,7 @@ class Drained:
 class Endured:
     """A day on a bad line."""
 
+    latency_s: float
     cut: int
     missing: int
     p50_s: float
@@ -50,9 +51,9 @@ class Endured:
     def __str__(self) -> str:
         """Say it to a person."""
         return (
-            f"a day with 30 % loss and 1 s each way: {self.cut} batches cut, {self.missing} not"
-            f" there a quarter of an hour later; p50 {self.p50_s:.1f} s, p99 {self.p99_s:.1f} s;"
-            f" {self.connections} connections"
+            f"a day with 30 % loss and {self.latency_s:g} s each way: {self.cut} batches"
+            f" cut, {self.missing} not there a quarter of an hour later; p50 {self.p50_s:.1f} s,"
+            f" p99 {self.p99_s:.1f} s; {self.connections} connections"
         )
 
 
@@ -131,6 +132,7 @@ def endure(*, seed: int = 1, latency_s: float = 1.0, loss: float = 0.3) -> Endur
     life.run(24.25 * _MS_PER_H)
     delays_ms = gateway.seen.live_ms()
     return Endured(
+        latency_s,
         cut,
         max(0, cut - platform.has(GATEWAY)),
         share(delays_ms, 0.5) / 1000,
@@ -175,7 +177,8 @@ def main() -> int:
     """Print the figures."""
     for size in (batch_bytes(), 12_000):
         print(drain(size))
-    print(endure())
+    for latency_s in (1.0, 2.0):
+        print(endure(latency_s=latency_s))
     print(gather())
     return 0
 

@@ -15,6 +15,7 @@ from edgeagg.errors import FormatError
 from edgeagg.seal import PUBLIC_BYTES, Domain, Signer, is_signed, sealed, unsealed
 
 RANGES_MAX = 64
+CHECKS_MAX = 64
 SCHEMA_BYTES = 16
 CHECK_BYTES = 8
 CREDIT_MAX = 256
@@ -103,7 +104,9 @@ class Receipt:
 
     Every sequence up to `through`, and those in `ranges`, is safe; those in `want` are asked for.
     `credit` is how many batches may be under way without a receipt. `check` is how the message of
-    the last sequence in all of these begins when it is hashed (`check_of`), or zeros.
+    the last sequence in all of these begins when it is hashed (`check_of`), or zeros. `checks` says
+    the same of single sequences: those that the receipt answers, or the last ones; zeros where one
+    is declared lost.
     """
 
     gateway: str
@@ -114,13 +117,15 @@ class Receipt:
     server_ms: int
     credit: int = CREDIT_MAX
     check: bytes = bytes(CHECK_BYTES)
+    checks: tuple[tuple[int, bytes], ...] = ()
 
     def __post_init__(self) -> None:
         check_gateway(self.gateway)
         for name in ("epoch", "through", "server_ms", "credit"):
             check_number(name, getattr(self, name))
-        if not isinstance(self.check, bytes) or len(self.check) != CHECK_BYTES:
-            raise FormatError(f"a check that is not {CHECK_BYTES} bytes")
+        for check in (self.check, *(check for _, check in self.checks)):
+            if not isinstance(check, bytes) or len(check) != CHECK_BYTES:
+                raise FormatError(f"a check that is not {CHECK_BYTES} bytes")
 
     @property
     def last(self) -> int:
@@ -139,6 +144,7 @@ class Receipt:
                 self.server_ms,
                 self.credit,
                 self.check,
+                [list(one) for one in self.checks[:CHECKS_MAX]],
             ],
             Domain.RECEIPT,
             signer,
@@ -147,8 +153,10 @@ class Receipt:
     @staticmethod
     def from_bytes(data: bytes) -> Receipt:
         """Decode and check all but a signature; raise FormatError on anything else."""
-        gateway, epoch, through, ranges, want, *rest = unsealed(data, 8)
-        return Receipt(gateway, epoch, through, _ranges(ranges), _ranges(want), *rest)
+        gateway, epoch, through, ranges, want, server_ms, *rest = unsealed(data, 9)
+        credit, check, checks = rest
+        lists = _ranges(ranges), _ranges(want)
+        return Receipt(gateway, epoch, through, *lists, server_ms, credit, check, _checks(checks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +243,19 @@ def check_number(name: str, value: object) -> None:
     """Raise FormatError for what is no whole number that every database can hold."""
     if type(value) is not int or not 0 <= value <= _NUMBER_MAX:
         raise FormatError(f"{name} is {value!r}, not a whole number from 0 to 2^63-1")
+
+
+def _checks(value: object) -> tuple[tuple[int, bytes], ...]:
+    if not isinstance(value, list) or len(value) > CHECKS_MAX:
+        raise FormatError(f"at most {CHECKS_MAX} checks are expected")
+    checks = []
+    for item in value:
+        if not isinstance(item, list) or len(item) != 2:
+            raise FormatError(f"{item!r} is not a check of a sequence")
+        sequence, check = item
+        check_number("a checked sequence", sequence)
+        checks.append((sequence, check))
+    return tuple(checks)
 
 
 def _ranges(value: object) -> tuple[Range, ...]:

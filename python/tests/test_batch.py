@@ -61,9 +61,10 @@ RECEIPT = Receipt(
     server_ms=1_790_000_060_123,
     credit=64,
     check=bytes(range(8)),
+    checks=((5, bytes(8)), (9, bytes(range(8)))),
 )
 RECEIPT_BYTES = bytes.fromhex(
-    "9b"  # array of 11
+    "9c"  # array of 12
     "01"  # format version
     "00"  # seal suite: CRC-32
     "a7 71 70 2d 30 30 30 31"  # gateway, text of 7: qp-0001
@@ -74,7 +75,9 @@ RECEIPT_BYTES = bytes.fromhex(
     "cf 00 00 01 a0 c4 51 56 db"  # server_ms
     "40"  # credit
     "c4 08 00 01 02 03 04 05 06 07"  # check, 8 bytes
-    "c4 04 e4 c7 9c a5"  # CRC-32
+    "92 92 05 c4 08 00 00 00 00 00 00 00 00"  # checks: of 5, declared lost
+    "92 09 c4 08 00 01 02 03 04 05 06 07"  # and of 9
+    "c4 04 a6 7e e8 09"  # CRC-32
 )
 
 HELLO = Hello(
@@ -132,6 +135,7 @@ RECEIPTS = st.builds(
     server_ms=NUMBERS,
     credit=NUMBERS,
     check=st.binary(min_size=8, max_size=8),
+    checks=st.lists(st.tuples(NUMBERS, st.binary(min_size=8, max_size=8)), max_size=9).map(tuple),
 )
 HELLOS = st.builds(
     Hello,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from edgeagg import content, topics
 from edgeagg._core import Keyframe
-from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt
+from edgeagg.batch import CHECKS_MAX, Batch, BatchKind, Hello, Origin, Receipt
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
 from edgeagg.receiver.ahead import marked
@@ -42,6 +42,8 @@ _ALARMS = {
 }
 
 _Identity = tuple[str, int, int]
+_Heard = dict[tuple[str, int], list[int]]
+"""Gateway and epoch of what came, with the sequences of the batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +89,19 @@ class Inbox:
         the disk each.
         """
         self._refused.clear()  # of a group that could not be committed
-        heard: dict[tuple[str, int], None] = {}
+        heard: _Heard = {}
         strangers = await self._take(messages, heard, now_ms, knows_all=False)
         # the batch that names their key may have come in the same group
         await self._take(strangers, heard, now_ms, knows_all=True)
         if self._refused:
             await self.store.quarantine(now_ms, self._refused)
             self._refused.clear()
-        return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]
+        return [await self._receipt(*stream, now_ms, told) for stream, told in heard.items()]
 
     async def _take(
         self,
         messages: Sequence[Message],
-        heard: dict[tuple[str, int], None],
+        heard: _Heard,
         now_ms: int,
         *,
         knows_all: bool,
@@ -119,9 +121,10 @@ class Inbox:
             except FormatError as error:
                 self._refuse(message, str(error))
                 continue
-            heard[parsed.gateway, parsed.epoch] = None
+            told = heard.setdefault((parsed.gateway, parsed.epoch), [])
             self.credit.hear(parsed.gateway, now_ms)
             if isinstance(parsed, Batch):
+                told.append(parsed.sequence)
                 batches.append((parsed, key, message))
             else:
                 await self._greet(parsed, now_ms)
@@ -147,7 +150,7 @@ class Inbox:
         for gateway, _ in newest:
             self.credit.hear(gateway, now_ms)
         for gateway, epoch in newest:
-            yield await self._receipt(gateway, epoch, now_ms)
+            yield await self._receipt(gateway, epoch, now_ms, ())
 
     async def _greet(self, hello: Hello, now_ms: int) -> None:
         """Raise an alarm when a gateway's numbers are not what is committed here."""
@@ -300,8 +303,11 @@ class Inbox:
             self._catalogues.clear()
         self._catalogues[catalogue.hash] = catalogue
 
-    async def _receipt(self, gateway: str, epoch: int, now_ms: int) -> Receipt:
+    async def _receipt(self, gateway: str, epoch: int, now_ms: int, told: Sequence[int]) -> Receipt:
+        """Make a receipt that tells how the messages hash which it answers, or else the last."""
         progress = await self.store.progress(gateway, epoch)
+        last = progress.last
+        sequences = told[:CHECKS_MAX] or range(max(1, last + 1 - CHECKS_MAX), last + 1)
         return Receipt(
             gateway,
             epoch,
@@ -311,6 +317,7 @@ class Inbox:
             now_ms,
             self.credit.grant(now_ms),
             progress.check,
+            tuple(await self.store.checks(gateway, epoch, sequences)),
         )
 
     def _refuse(self, message: Message, reason: str) -> None:

@@ -136,6 +136,13 @@ class PostgresStore:
         async with self._connection() as connection:
             return await _progress(connection, gateway, epoch)
 
+    async def checks(
+        self, gateway: str, epoch: int, sequences: Sequence[int]
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return how the messages of these sequences hash."""
+        wanted = list(sequences)
+        return rows.check_rows(await self._all(postgres_queries.CHECKS, gateway, epoch, wanted))
+
     async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
         """Return the payload of a committed keyframe."""
         found = await self._all(postgres_queries.KEYFRAME, gateway, epoch, sequence)

@@ -195,3 +195,8 @@ KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = $1 AND epoch = $2 AND 
 
 DROP_KEYFRAMES = "DELETE FROM keyframes WHERE gateway = $1 AND epoch = $2 AND sequence < $3"
 """Forget the keyframes that are too old for any batch to come."""
+
+CHECKS = """
+SELECT sequence, digest, kind FROM batches
+WHERE gateway = $1 AND epoch = $2 AND sequence = ANY($3::bigint[]) ORDER BY sequence
+"""

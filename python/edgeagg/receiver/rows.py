@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeagg import _core
-from edgeagg.batch import Batch, BatchKind
+from edgeagg.batch import CHECK_BYTES, Batch, BatchKind
 from edgeagg.content import Content, GapRow, ReadingRow, StatementRow, WindowRow, anchor_of
 from edgeagg.errors import StoreError
 from edgeagg.judged import AuditRow, DemandRow
@@ -92,6 +92,15 @@ def batch_row(delivery: Delivery) -> tuple[Any, ...]:
         delivery.received_ms,
         len(delivery.data),
     )
+
+
+def check_rows(found: Iterable[Sequence[Any]]) -> list[tuple[int, bytes]]:
+    """Make checks of (sequence, digest, kind) rows."""
+    nothing = bytes(CHECK_BYTES)
+    return [
+        (sequence, nothing if kind == BatchKind.LOST else bytes(digest[:CHECK_BYTES]))
+        for sequence, digest, kind in found
+    ]
 
 
 def keyframe_row(delivery: Delivery) -> tuple[str, int, int, bytes] | None:

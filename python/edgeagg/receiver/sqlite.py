@@ -82,6 +82,13 @@ class SqliteStore:
         """Return what is committed of this epoch."""
         return await self._run(lambda: self._progress(gateway, epoch))
 
+    async def checks(
+        self, gateway: str, epoch: int, sequences: Sequence[int]
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return how the messages of these sequences hash."""
+        wanted = json.dumps(list(sequences))
+        return rows.check_rows(await self._all(sqlite_queries.CHECKS, gateway, epoch, wanted))
+
     async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
         """Return the payload of a committed keyframe."""
         found = await self._all(sqlite_queries.KEYFRAME, gateway, epoch, sequence)

@@ -157,3 +157,8 @@ WHERE gateway = ?1 AND public = ?2 AND state <> 'revoked' RETURNING 1
 
 KEYFRAME = "SELECT payload FROM keyframes WHERE gateway = ? AND epoch = ? AND sequence = ?"
 """The payload of a keyframe."""
+
+CHECKS = """
+SELECT sequence, digest, kind FROM batches WHERE gateway = ? AND epoch = ?
+AND sequence IN (SELECT value FROM json_each(?)) ORDER BY sequence
+"""

@@ -182,6 +182,14 @@ class Store(Protocol):
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
 
+    async def checks(
+        self, gateway: str, epoch: int, sequences: Sequence[int]
+    ) -> Sequence[tuple[int, bytes]]:
+        """Return how the messages of these sequences hash, as far as they are committed, in order.
+
+        Zeros where one is declared lost.
+        """
+
     async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
         """Return the payload of a committed keyframe that batches to come may begin with."""
 
