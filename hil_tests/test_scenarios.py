@@ -40,6 +40,7 @@ from hil_tests.scenarios import (
     power_cut,
     receiver_killed,
 )
+from hil_tests.services.broker import start_broker
 from hil_tests.services.database import Postgres
 from hil_tests.services.process import free_port
 from hil_tests.verdict import Span, Verdict
@@ -454,6 +455,42 @@ def test_a_clock_that_is_set(tmp_path: Path, judge: Judge, step: str) -> None:
         )
     finally:
         scenario.chain.kill()
+
+
+def test_an_agent_that_learns_the_time_from_the_platform_has_read_in_right_time_before(
+    tmp_path: Path, judge: Judge
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text(str(-HOUR_MS), "utf-8")
+    believed = 'clock = "host"  # the bench sets it wrong on purpose\n'
+    wiring = Wiring(agent_clock=clock)
+    scenario = Scenario(make_chain(tmp_path / "chain", wiring=wiring, changes={believed: ""}))
+    chain = scenario.chain
+    try:
+        chain.start_meters()
+        chain.broker = start_broker(chain.directory, chain.broker_port)
+        chain.agent.start()
+        scenario.until(lambda: clock_of(scenario, "waiting_rows") > 0, "rows that wait")
+        scenario.polling_ms = time.time_ns() // 1_000_000
+        scenario.run(15)
+        waited = clock_of(scenario, "waiting_rows")
+        assert scenario.head == 1, "nothing but the catalogue is cut meanwhile"
+        chain.receiver.start()
+        scenario.until(lambda: scenario.receipted > 1, "batches of what waited")
+        scenario.wait_for_windows()
+        moved = clock_of(scenario, "retimed_rows")
+        verdict = judge("clock an hour late until the platform answers", scenario)
+        assert verdict.went_on
+        assert verdict.energies > 0
+        assert moved >= waited > 50
+    finally:
+        chain.kill()
+
+
+def clock_of(scenario: Scenario, what: str) -> int:
+    """Return what the agent says of its clock."""
+    status = scenario.chain.status()
+    return 0 if status is None else int(status["clock"][what])
 
 
 def test_a_twentieth_of_a_processor(begin: Begin, judge: Judge) -> None:

@@ -13,7 +13,7 @@ from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent.bus import Answer, BusStats
 from edgeagg_agent.clock import FORWARD_MAX_MS, SLEW_MAX_MS, ClockState, Trust
-from edgeagg_agent.held import Held
+from edgeagg_agent.held import Held, Release
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -213,6 +213,19 @@ class FakeRecorder:
     def restart(self, group, last_due_ms):
         self._last_due_ms[group] = last_due_ms
         self.restarts.append((group, last_due_ms))
+
+    def hold(self, row):
+        self.held.add(row)
+
+    def release(self, groups, offset_ms=None):
+        """Record what is held of groups with a period of a minute."""
+        taking = SimpleNamespace(
+            last_due_ms=self.last_due_ms,
+            push_row=lambda group, due_ms, at_ms, values, qualities: self.row(
+                group, due_ms=due_ms, at_ms=at_ms, values=values, qualities=qualities
+            ),
+        )
+        return self.held.settle(Release(tuple(groups), offset_ms), taking, [60_000] * 16)
 
     def gap(self, group, *, first_due_ms, last_due_ms, slots, reason):
         self._last_due_ms[group] = last_due_ms

@@ -213,3 +213,26 @@ async def test_a_port_in_use_is_named_in_the_log_and_ends_nothing_else(caplog):
         await own.points.serve("127.0.0.1", port)
     (record,) = caplog.records
     assert record.getMessage().startswith(f"metrics: 127.0.0.1:{port} cannot be served: ")
+
+
+async def test_minutes_before_the_time_was_known_get_their_right_one():
+    own = Own(lasts_ms=400_000)
+    own.clock.is_trusted = False
+    own.recorder.held.begin([GROUP])
+    pass_ms = own.clock.pass_ms
+
+    def learn(duration_ms):
+        pass_ms(duration_ms)
+        if not own.clock.is_trusted and own.clock.monotonic_s() >= 150:
+            own.clock.is_trusted = True
+            own.clock.step_ms(3_600_000)
+
+    own.clock.pass_ms = learn
+    await own.run()
+    rows = own.recorder.rows
+    assert [due_ms for _, due_ms, *_ in rows] == [
+        FIRST_MS + 3_600_000 + minute * 60_000 for minute in range(len(rows))
+    ]
+    assert len(rows) >= 6
+    assert {quality for *_, qualities in rows for quality in qualities} == {Quality.GOOD}
+    assert own.recorder.gaps == own.recorder.restarts == []

@@ -3,8 +3,10 @@
 
 use edgeagg_core::aggregator::{Aggregator, GroupShape};
 use edgeagg_core::codec::{decode, CODEC_DELTA};
+use edgeagg_core::demand::DemandShape;
 use edgeagg_core::reading::{Gap, Row};
 use edgeagg_core::table::TableKind;
+use edgeagg_core::totaliser::Guard;
 use edgeagg_core::window::PointKind;
 
 const YEARS_MS: i64 = 315_360_000_000;
@@ -98,4 +100,89 @@ fn no_energy_is_counted_over_a_restart_and_a_gap_behind_it_is_taken_in() {
 #[test]
 fn an_unknown_group_cannot_be_restarted() {
     assert!(aggregator().restart_group(1, 0).is_err());
+}
+
+#[test]
+fn behind_a_restart_all_is_as_if_nothing_had_been_before() {
+    let guard = Guard::new(None, 3_600_000, 1).unwrap();
+    let kinds = vec![
+        PointKind::Gauge,
+        PointKind::Totaliser,
+        PointKind::Guarded(guard),
+    ];
+    let shape = GroupShape::new(1_000, kinds).unwrap();
+    let new = || Aggregator::new(vec![shape.clone()], &[5_000]).unwrap();
+    let read = |due_ms: i64, value: i64| Row {
+        due_ms,
+        at_ms: due_ms + 10,
+        values: vec![Some(value), Some(value), Some(value)],
+        qualities: vec![0; 3],
+    };
+    let behind = |aggregator: &mut Aggregator| {
+        for due_ms in (6_000..30_000).step_by(1_000) {
+            aggregator
+                .push_row(0, read(due_ms, due_ms / 1_000))
+                .unwrap();
+        }
+        let mut found = Vec::new();
+        while let Some(cut) = aggregator.cut(90_000).unwrap() {
+            for table in decode(CODEC_DELTA, &cut.encode_as(CODEC_DELTA).unwrap()).unwrap() {
+                if table.kind() == TableKind::Windows {
+                    found.push(table.columns().to_vec());
+                }
+                assert_ne!(table.kind(), TableKind::Audits, "nothing is bridged");
+            }
+        }
+        found
+    };
+    let mut restarted = new();
+    for due_ms in [1_000, 2_000, 3_000, 4_000] {
+        restarted.push_row(0, read(due_ms, 9_000 + due_ms)).unwrap();
+    }
+    restarted.restart_group(0, 5_000).unwrap();
+    while restarted.cut(5_000).unwrap().is_some() {}
+    assert_eq!(behind(&mut restarted), behind(&mut new()));
+}
+
+#[test]
+fn no_demand_is_counted_over_a_restart() {
+    // China's midnight
+    const MIDNIGHT_MS: i64 = 57_600_000;
+    let shape = GroupShape::new(1_000, vec![PointKind::Totaliser]).unwrap();
+    let demand = DemandShape::new(60_000, 60_000).unwrap();
+    let shape = shape.with_demands(&[(0, demand)]).unwrap();
+    let new = || Aggregator::new(vec![shape.clone()], &[]).unwrap();
+    let read = |due_ms: i64, value: i64| Row {
+        due_ms,
+        at_ms: due_ms,
+        values: vec![Some(value)],
+        qualities: vec![0],
+    };
+    let behind = |aggregator: &mut Aggregator| {
+        for second in 1..=180 {
+            let row = read(MIDNIGHT_MS + second * 1_000, 9_000 + second);
+            aggregator.push_row(0, row).unwrap();
+        }
+        let mut found = Vec::new();
+        while let Some(cut) = aggregator.cut(MIDNIGHT_MS + 86_500_000).unwrap() {
+            for table in decode(CODEC_DELTA, &cut.encode_as(CODEC_DELTA).unwrap()).unwrap() {
+                if table.kind() == TableKind::Demands {
+                    found.push(table.columns().to_vec());
+                }
+            }
+        }
+        found
+    };
+    let wanted = behind(&mut new());
+    assert!(!wanted.is_empty());
+    for ahead_ms in [0, YEARS_MS] {
+        let mut restarted = new();
+        for second in -120..0 {
+            let due_ms = MIDNIGHT_MS + ahead_ms + second * 1_000;
+            restarted.push_row(0, read(due_ms, 120 + second)).unwrap();
+        }
+        restarted.restart_group(0, MIDNIGHT_MS).unwrap();
+        while restarted.cut(MIDNIGHT_MS).unwrap().is_some() {}
+        assert_eq!(behind(&mut restarted), wanted);
+    }
 }
