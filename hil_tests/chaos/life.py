@@ -19,7 +19,7 @@ from random import Random
 from edgeagg_agent import config
 from hil_tests.chain import Chain, Wiring
 from hil_tests.chaos.moments import Watch
-from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, Strike, strikes
+from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, Strike, first_strikes, strikes
 from hil_tests.chaos.witness import Witness
 from hil_tests.scenario import HOUR_MS, Scenario
 from hil_tests.services.nursery import Nursery
@@ -91,9 +91,13 @@ class Life:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Start the site, strike it until it has had enough or `is_over`, and let all come back."""
-        self.scenario.start()
-        self._log_from = dict.fromkeys((AGENT, RECEIVER), 0)
         begun_s = time.monotonic()
+        self.chain.start()
+        self._log_from = dict.fromkeys((AGENT, RECEIVER), 0)
+        for strike in first_strikes(self._rng):
+            self._strike(strike)
+            self._pass(0.0)
+        self.scenario.wait_for_first_receipt()
         for strike in strikes(self._rng):
             if is_over() or self.toll.total >= self._kills:
                 break
