@@ -123,6 +123,7 @@ def test_two_sides_that_are_the_same_differ_in_nothing(sides: Sides) -> None:
     assert sides.found() == []
     assert len(sides.witness.rows) == 15 * len(plant.CATALOGUE.groups)
     assert sides.witness.ahead() == ""
+    assert sides.witness.has_all_groups()
 
 
 @pytest.mark.parametrize(
@@ -148,6 +149,11 @@ def test_a_row_that_was_journaled_at_a_kill_and_is_gone_is_noticed(sides: Sides)
 def test_a_receipt_for_what_is_not_committed_is_noticed(sides: Sides) -> None:
     sides.change("DELETE FROM batches WHERE sequence = 2")
     assert sides.witness.ahead() == "the agent has a receipt for 4, the platform has no 2"
+
+
+def test_a_group_without_a_row_is_noticed(sides: Sides) -> None:
+    sides.change("DELETE FROM readings WHERE group_id = 1")
+    assert not sides.witness.has_all_groups()
 
 
 def test_a_summary_counts_what_nobody_explains() -> None:
