@@ -45,6 +45,10 @@ class Scenario:
     def start(self) -> None:
         """Start everything and wait for the first receipt."""
         self.chain.start()
+        self.wait_for_first_receipt()
+
+    def wait_for_first_receipt(self) -> None:
+        """Wait until the chain works from end to end: from then on the meters are accounted for."""
         self.until(lambda: self.receipted > 0, "the first receipt")
         self.polling_ms = _now_ms()
 

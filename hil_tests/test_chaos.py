@@ -22,7 +22,7 @@ from hil_tests import stored
 from hil_tests.broken import PACKAGES, change, copied, python_path
 from hil_tests.chaos.judge import compare
 from hil_tests.chaos.moments import Watch
-from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, strikes
+from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, first_strikes, strikes
 from hil_tests.chaos.run import Result, kill_often, main
 from hil_tests.chaos.witness import Witness
 from hil_tests.powercut import plant
@@ -52,6 +52,12 @@ def test_every_process_dies_alone_and_with_others_at_every_moment() -> None:
         assert met[frozenset({AGENT}), moment] > 5
     assert all(len(one.aways_s) == len(one.victims) for one in drawn)
     assert all(0 <= one.delay_s <= one.moment.delay_max_s for one in drawn)
+
+
+def test_first_starts_are_struck_on_most_sites() -> None:
+    drawn = [list(first_strikes(Random(f"1 {place}"))) for place in range(50)]
+    assert sum(bool(one) for one in drawn) > 30
+    assert all(one.moment is Moment.START for first in drawn for one in first)
 
 
 def test_a_watch_tells_that_a_file_was_written(tmp_path: Path) -> None:
@@ -117,6 +123,7 @@ def test_two_sides_that_are_the_same_differ_in_nothing(sides: Sides) -> None:
     assert sides.found() == []
     assert len(sides.witness.rows) == 15 * len(plant.CATALOGUE.groups)
     assert sides.witness.ahead() == ""
+    assert sides.witness.has_all_groups()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,11 @@ def test_a_row_that_was_journaled_at_a_kill_and_is_gone_is_noticed(sides: Sides)
 def test_a_receipt_for_what_is_not_committed_is_noticed(sides: Sides) -> None:
     sides.change("DELETE FROM batches WHERE sequence = 2")
     assert sides.witness.ahead() == "the agent has a receipt for 4, the platform has no 2"
+
+
+def test_a_group_without_a_row_is_noticed(sides: Sides) -> None:
+    sides.change("DELETE FROM readings WHERE group_id = 1")
+    assert not sides.witness.has_all_groups()
 
 
 def test_a_summary_counts_what_nobody_explains() -> None:

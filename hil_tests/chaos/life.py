@@ -19,7 +19,7 @@ from random import Random
 from edgeagg_agent import config
 from hil_tests.chain import Chain, Wiring
 from hil_tests.chaos.moments import Watch
-from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, Strike, strikes
+from hil_tests.chaos.plan import AGENT, BROKER, RECEIVER, Moment, Strike, first_strikes, strikes
 from hil_tests.chaos.witness import Witness
 from hil_tests.scenario import HOUR_MS, Scenario
 from hil_tests.services.nursery import Nursery
@@ -29,6 +29,7 @@ PLANT = Path(__file__).parent / "plant"
 _AIM_MAX_S = 3.0
 _AIM_LOOK_S = 0.002
 _LOOK_S = 0.25
+_ROWS_S = 180.0  # the gateway's own row is due each minute
 _BEGUN = b" meters on "  # what the agent says when it has taken up what a former life left
 _CONNECTED = b"connected to "
 
@@ -91,8 +92,14 @@ class Life:
 
     def run(self, is_over: Callable[[], bool]) -> None:
         """Start the site, strike it until it has had enough or `is_over`, and let all come back."""
-        self.scenario.start()
+        self.chain.start()
         self._log_from = dict.fromkeys((AGENT, RECEIVER), 0)
+        for strike in first_strikes(self._rng):
+            self._strike(strike)
+            self._pass(0.0)
+        self.scenario.wait_for_first_receipt()
+        # what falls due before the first row of its group is declared by nobody
+        self.scenario.until(self.witness.has_all_groups, "a row of every group", seconds=_ROWS_S)
         begun_s = time.monotonic()
         for strike in strikes(self._rng):
             if is_over() or self.toll.total >= self._kills:

@@ -23,6 +23,7 @@ _VICTIMS = {
     (BROKER, RECEIVER): 7,
     (AGENT, BROKER, RECEIVER): 7,
 }
+_FIRST_MAX = 4
 _STORM_MAX = 6
 _STORM_PAUSE_S = (0.05, 1.2)
 _CALM_S = (2.0, 8.0)
@@ -67,6 +68,14 @@ class Strike:
     delay_s: float
     aways_s: tuple[float, ...]
     """How long each victim stays away."""
+
+
+def first_strikes(rng: Random) -> Iterator[Strike]:
+    """Draw the strikes on a site that has never run, where folders, keys and tables are made."""
+    for _ in range(rng.randint(0, _FIRST_MAX)):
+        victims = rng.choice(((AGENT,), (RECEIVER,), (AGENT, RECEIVER)))
+        delay_s = rng.uniform(0, _EARLY_SHARE * Moment.START.delay_max_s)
+        yield Strike(victims, Moment.START, 0.0, delay_s, (0.0,) * len(victims))
 
 
 def strikes(rng: Random) -> Iterator[Strike]:

@@ -8,7 +8,6 @@ it stood there, and no receipt may be known for what the platform has not commit
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from edgeagg._core import CODEC_DELTA, read_segment
@@ -66,17 +65,23 @@ class Witness:
 
     def committed(self) -> set[int]:
         """Return the sequences that the platform has committed."""
-        return set(_sequences(self._database))
+        return set(self._ask("SELECT sequence FROM batches"))
 
+    def has_all_groups(self) -> bool:
+        """Tell whether the platform has a row of every group, the gateway's own one included."""
+        found = set(self._ask("SELECT DISTINCT group_id FROM readings"))
+        return len(found) == len(self._catalogue.groups)
 
-def _sequences(database: Path) -> Iterator[int]:
-    if not database.exists():
-        return
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)
-    try:
-        yield from (one for (one,) in connection.execute("SELECT sequence FROM batches"))
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-    finally:
-        connection.close()
+    def _ask(self, statement: str) -> list[int]:
+        """Return a column of the platform's database; nothing while it has no tables."""
+        if not self._database.exists():
+            return []
+        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=30)
+        try:
+            return [number for (number,) in connection.execute(statement)]
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            return []
+        finally:
+            connection.close()

@@ -109,6 +109,7 @@ class Forked:
             raise ServiceError(f"{self._name} is running already, process {self._pid}")
         if self._pid is not None:
             self._forget()
+        self._log.touch()  # it may be read before the child has come so far
         self._pid = self._nursery.start(self._program, self._arguments, self._log)
         # until it is collected its number is nobody else's
         self._descriptor = os.pidfd_open(self._pid)

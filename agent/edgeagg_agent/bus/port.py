@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import selectors
 import termios
@@ -100,7 +101,28 @@ def line_loop() -> asyncio.AbstractEventLoop:
 
     epoll, the default, counts in milliseconds: a silence of 3.6 ms would take up to 4.6 ms.
     """
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+    return asyncio.SelectorEventLoop(_LineSelector())
+
+
+class _LineSelector(selectors.SelectSelector):
+    """Goes on when somebody closes a descriptor that is still watched, as epoll does.
+
+    The MQTT client asks to be told when its socket can be written, and may have closed it by the
+    time that the loop gets round to it. That must not end the agent.
+    """
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        try:
+            return super().select(timeout)
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+        for key in list(self.get_map().values()):
+            try:
+                os.fstat(key.fd)
+            except OSError:
+                self.unregister(key.fd)
+        return []
 
 
 class LoopClock:

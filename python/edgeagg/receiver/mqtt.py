@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiomqtt
 
@@ -47,6 +49,7 @@ class Broker:
 
 async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
     """Take messages in until cancelled; reconnect for ever. The signer vouches for receipts."""
+    forgive_closed_sockets(asyncio.get_running_loop())
     pause_s = 1.0
     while True:
         try:
@@ -61,6 +64,21 @@ async def receive(inbox: Inbox, broker: Broker, signer: Signer | None) -> None:
             _log.warning("no connection to %s:%d: %s", broker.host, broker.port, why)
         await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - jitter, no secret
         pause_s = min(2 * pause_s, _RECONNECT_MAX_S)
+
+
+def forgive_closed_sockets(loop: asyncio.AbstractEventLoop) -> None:
+    """Leave out of the log that a socket to be watched is closed by now.
+
+    The MQTT client asks the loop to watch its socket, and may close it before the loop gets round
+    to it; that the connection is lost is told anyway.
+    """
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno == errno.EBADF):
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
 
 
 def client(broker: Broker) -> aiomqtt.Client:
