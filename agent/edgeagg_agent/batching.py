@@ -33,6 +33,18 @@ class Counters:
     not_kept: int = 0
 
 
+@dataclass(slots=True)
+class Unkept:
+    """A cut on its way into the outbox, whose first batch has the sequence `first`."""
+
+    parts: Sequence[Cut]
+    now_ms: int
+    snapshot: bytes
+    first: int
+    keyframe: int
+    batches: list[bytes] | None = None
+
+
 class Batcher:
     """Makes the batches of one gateway, which the outbox's key signs."""
 
