@@ -222,12 +222,12 @@ impl Chain {
     /// Settle the ends of the windows that lie within the steps.
     pub fn settle(&mut self, steps: &[PointStep]) {
         let Bounds { start_ms, end_ms } = self.stretch;
-        // most steps lie inside one stretch and touch no end
+        // most steps lie inside one stretch and touch no end, nor a window that ended before it
         let is_inside = |(_, step): &PointStep| {
             step.from_ms > start_ms && step.to_ms < end_ms && step.from <= step.to
         };
-        for (_, level) in &mut self.levels {
-            if level.has_closing() || !steps.iter().all(is_inside) {
+        if !steps.iter().all(is_inside) {
+            for (_, level) in &mut self.levels {
                 level.settle(steps);
             }
         }

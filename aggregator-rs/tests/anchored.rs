@@ -17,6 +17,9 @@ use edgeagg_core::table::{Column, Table, TableKind, WINDOW_COLUMNS};
 )]
 #[path = "../benches/codec_generator/mod.rs"]
 mod generator;
+mod golden;
+
+use golden::{asset, parts};
 
 /// A site's keyframe, and its batch of `rows` rows `back` batches later.
 fn site(seed: u64, rows: usize, back: u8) -> (Vec<Table>, Vec<Table>) {
@@ -226,31 +229,15 @@ fn many(codec: u8) -> Vec<u8> {
     bytes
 }
 
-fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk() {
-        let (part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        parts.push(part);
-        bytes = rest;
-    }
-    parts
-}
-
-/// The bytes of a golden file, which is written once and never edited.
-fn asset(codec: u8) -> Vec<u8> {
-    let path = format!(
-        "{}/tests/assets/payloads_anchored_codec{codec}.bin",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    if std::env::var_os("WRITE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
-        std::fs::write(&path, many(codec)).unwrap();
-    }
-    std::fs::read(path).unwrap()
+fn anchored(codec: u8) -> Vec<u8> {
+    asset(&format!("payloads_anchored_codec{codec}.bin"), || {
+        many(codec)
+    })
 }
 
 #[test]
 fn the_golden_anchored_payloads_hold_the_same_tables_as_their_twins() {
-    let (mixed, twins) = (asset(CODEC_CM), asset(CODEC_DELTA));
+    let (mixed, twins) = (anchored(CODEC_CM), anchored(CODEC_DELTA));
     let (mixed, twins) = (parts(&mixed), parts(&twins));
     assert_eq!(mixed.len(), twins.len());
     for (mixed, twins) in mixed.chunks(2).zip(twins.chunks(2)) {

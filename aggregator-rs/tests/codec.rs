@@ -18,6 +18,9 @@ use edgeagg_core::table::{
 )]
 #[path = "../benches/codec_generator/mod.rs"]
 mod generator;
+mod golden;
+
+use golden::{asset, parts};
 
 const CODECS: [u8; 3] = [CODEC_PLAIN, CODEC_DELTA, CODEC_CM];
 
@@ -326,15 +329,6 @@ fn golden() -> Vec<Table> {
     (0..4).flat_map(|_| some_tables(&mut random)).collect()
 }
 
-/// The bytes of a golden file, which is written once and never edited.
-fn asset(name: &str, wanted: impl Fn() -> Vec<u8>) -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/assets/").to_owned() + name;
-    if std::env::var_os("WRITE_GOLDEN").is_some() && !std::path::Path::new(&path).exists() {
-        std::fs::write(&path, wanted()).unwrap();
-    }
-    std::fs::read(path).unwrap()
-}
-
 #[test]
 fn the_golden_payload_decodes_as_on_the_day_it_was_written() {
     let bytes = asset("payload_codec1.bin", || encode(&golden()).unwrap());
@@ -382,16 +376,6 @@ fn many(codec: u8) -> Vec<u8> {
         bytes.extend(payload);
     }
     bytes
-}
-
-fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut parts = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk() {
-        let (part, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        parts.push(part);
-        bytes = rest;
-    }
-    parts
 }
 
 #[test]

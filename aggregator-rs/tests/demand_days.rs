@@ -375,3 +375,66 @@ fn two_readings_of_one_moment_leave_its_total_to_the_next_step() {
     read(&mut aggregator, 61..=75, Some);
     assert_eq!(days(&mut aggregator, 9 * DAY_MS)[0][7], Some(1));
 }
+
+/// Push readings with their times, in slots of their own from `first_due_ms` on.
+fn read_at(aggregator: &mut Aggregator, first_due_ms: i64, readings: &[(i64, Option<i64>)]) {
+    for (due_ms, &(at_ms, value)) in (first_due_ms..).zip(readings) {
+        let row = Row {
+            due_ms,
+            ..row(at_ms, value)
+        };
+        aggregator.push_row(0, row).unwrap();
+    }
+}
+
+#[test]
+fn a_period_of_a_day_without_a_row_of_its_own_counts_in_no_other() {
+    let mut aggregator = aggregator(Totaliser, &[(0, 0)]);
+    read(&mut aggregator, 1_410..=1_439, Some);
+    // a failed reading by a clock that is days ahead leaves no room for the day behind midnight
+    let mut readings = vec![(5 * DAY_MS, None)];
+    readings.extend((0..=30).map(|it| (DAY_MS + it * MINUTE_MS, Some(1_440 + 100 * it))));
+    read_at(&mut aggregator, 1_440 * MINUTE_MS, &readings);
+    let days = days(&mut aggregator, 9 * DAY_MS);
+    assert_eq!(days.len(), 2);
+    let end_ms = DAY_MS - PERIOD_MS;
+    assert_eq!(days[0][3..], [60, end_ms, 60, end_ms, 2].map(Some));
+    assert_eq!((days[1][1], days[1][7]), (Some(5 * DAY_MS), Some(0)));
+}
+
+#[test]
+fn a_second_fall_behind_a_clock_set_back_does_not_clear_the_first() {
+    let mut aggregator = aggregator(Totaliser, &[(0, 0)]);
+    read(&mut aggregator, 0..=14, |minute| Some(1_000 + minute));
+    // it falls with the reading at the end of a period, and again half a minute before it
+    let mut readings = vec![(15 * MINUTE_MS, Some(500)), (29 * MINUTE_MS / 2, Some(5))];
+    readings.extend((16..=45).map(|minute| (minute * MINUTE_MS, Some(minute))));
+    read_at(&mut aggregator, 15 * MINUTE_MS, &readings);
+    // of the blocks only the one from 30 to 45 is known
+    assert_eq!(days(&mut aggregator, 9 * DAY_MS)[0][7], Some(1));
+}
+
+#[test]
+fn a_gauges_time_that_has_passed_is_not_weighed_again_when_the_clock_is_set_back() {
+    let mut aggregator = aggregator(Gauge, &[(0, 0)]);
+    read(&mut aggregator, 0..=10, |_| Some(6));
+    let again: Vec<_> = (5..=30).map(|it| (it * MINUTE_MS, Some(6))).collect();
+    read_at(&mut aggregator, 11 * MINUTE_MS, &again);
+    assert_eq!(
+        days(&mut aggregator, 9 * DAY_MS)[0][3..],
+        [6_000, PERIOD_MS, 6_000, PERIOD_MS, 2].map(Some)
+    );
+}
+
+#[test]
+fn slips_on_both_sides_of_a_silence_are_no_period_though_both_are_whole() {
+    let mut aggregator = aggregator(Gauge, &[(0, 0)]);
+    // what is read at minute 8 stands to the end of a slip, and the next reading begins another
+    read(&mut aggregator, 0..=8, |_| Some(9));
+    read(&mut aggregator, 20..=45, |_| Some(1));
+    let (block_ms, sliding_ms) = (45 * MINUTE_MS, 35 * MINUTE_MS);
+    assert_eq!(
+        days(&mut aggregator, 9 * DAY_MS)[0][3..],
+        [1_000, block_ms, 1_000, sliding_ms, 1].map(Some)
+    );
+}

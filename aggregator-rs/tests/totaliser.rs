@@ -457,7 +457,7 @@ fn an_energy_is_as_certain_as_the_readings_are_near_to_its_ends() {
     let mut story = Story::default();
     let mut aggregator = aggregator(guard());
     // 20 s behind the minute up to minute 43, on the minute from there on
-    for minute in 0..=50 {
+    for minute in 0..=60 {
         let late_ms = if minute < 44 { 20_000 } else { 0 };
         let row = Row {
             due_ms: minute * MINUTE_MS,
@@ -469,9 +469,9 @@ fn an_energy_is_as_certain_as_the_readings_are_near_to_its_ends() {
     }
     story.collect(&mut aggregator, 100_000);
     // 40 s after one reading and 20 s before the other, 50 were counted between: 33 and 17
-    assert_eq!(story.uncertainties, [None, Some(33 + 33), Some(33), None]);
+    assert_eq!(story.uncertainties, [None, Some(33 + 33), Some(33), Some(0), None]);
     let third = truth(45) - truth(29) - 33;
-    let energies = [None, Some(PER_WINDOW), Some(third), None];
+    let energies = [None, Some(PER_WINDOW), Some(third), Some(PER_WINDOW), None];
     assert_eq!(story.energies, energies);
 }
 

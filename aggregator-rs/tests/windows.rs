@@ -10,6 +10,8 @@ use edgeagg_core::window::PointKind::{self, Gauge, Totaliser};
 
 const SLOTS: usize = 0;
 const VALUES: usize = 1;
+const MINIMUM: usize = 2;
+const MAXIMUM: usize = 3;
 const MEAN: usize = 4;
 const FIRST: usize = 5;
 const LAST: usize = 6;
@@ -125,6 +127,132 @@ fn a_totaliser_that_runs_backwards_has_no_energy_in_that_window_only() {
         .map(|row| row.1[ENERGY])
         .collect();
     assert_eq!(energies, [Some(10), None, Some(10), Some(10), None]);
+}
+
+#[test]
+fn a_fall_between_two_windows_spoils_those_it_may_lie_in() {
+    let energies = |highest: i64| -> Vec<Option<i64>> {
+        let mut aggregator = aggregator(Totaliser);
+        for second in 0..=40_i64 {
+            let value = if second <= highest {
+                1_000 + second
+            } else {
+                second
+            };
+            push(&mut aggregator, second * 1_000, Some(value));
+        }
+        let rows = windows(&mut aggregator, 60_000);
+        rows.iter().map(|row| row.1[ENERGY]).collect()
+    };
+    // the lower reading stands at 20 s, so the fall is not inside the window that begins there
+    assert_eq!(energies(19), [Some(10), None, None, Some(10), None]);
+    // the higher reading stands at 20 s, and settles the window that ends there
+    assert_eq!(energies(20), [Some(10), Some(10), None, Some(10), None]);
+}
+
+#[test]
+fn a_fall_behind_a_window_that_has_been_told_spoils_the_open_one() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=13 {
+        push(&mut aggregator, second * 1_000, Some(1_000 + second));
+    }
+    assert_eq!(windows(&mut aggregator, 13_000)[0].1[ENERGY], Some(10));
+    for second in 14..=30 {
+        push(&mut aggregator, second * 1_000, Some(second));
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!((rows[0].0, rows[0].1[ENERGY]), (10_000, None));
+}
+
+#[test]
+fn a_window_in_which_the_totaliser_fell_waits_for_no_reading() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=9 {
+        push(&mut aggregator, second * 1_000 + 500, Some(100 - second));
+    }
+    assert_eq!(windows(&mut aggregator, 12_000).len(), 1);
+}
+
+#[test]
+fn a_boundary_that_is_settled_stays_when_the_clock_is_set_back_across_it() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=20 {
+        push_at(
+            &mut aggregator,
+            second * 1_000,
+            second * 1_000,
+            100 + second,
+        );
+    }
+    push_at(&mut aggregator, 21_000, 19_500, 121);
+    for second in 21..=31 {
+        push_at(
+            &mut aggregator,
+            (second + 1) * 1_000,
+            second * 1_000,
+            103 + second,
+        );
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    // 120 at 20 s for both, though 121 at 19.5 s and 124 at 21 s make it 122
+    assert_eq!(rows[1].1[ENERGY], Some(120 - 110));
+    assert_eq!(rows[2].1[ENERGY], Some(133 - 120));
+}
+
+#[test]
+fn an_end_that_was_settled_before_its_start_gives_no_negative_energy() {
+    let mut aggregator = of_lengths(Totaliser, 5_000, &[10_000]);
+    for (due_ms, at_ms, value) in [
+        (15_000, 15_000, 100),
+        (20_000, 21_000, 102),
+        (25_000, 9_000, 103),
+        (30_000, 21_500, 110),
+    ] {
+        push_at(&mut aggregator, due_ms, at_ms, value);
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!((rows[0].0, rows[0].1[ENERGY]), (10_000, None));
+}
+
+#[test]
+fn a_totaliser_has_no_extremes_and_no_mean() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=12 {
+        push(&mut aggregator, second * 1_000, Some(second));
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    let columns = rows[0].1;
+    assert_eq!(
+        [columns[MINIMUM], columns[MAXIMUM], columns[MEAN]],
+        [None; 3]
+    );
+    assert_eq!((columns[FIRST], columns[LAST]), (Some(0), Some(9)));
+}
+
+#[test]
+fn a_failed_reading_ends_the_one_before_it() {
+    let mut aggregator = aggregator(Gauge);
+    for (at_ms, value) in [(1_000, Some(5)), (2_000, None), (8_000, None)] {
+        push(&mut aggregator, at_ms, value);
+    }
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!(rows[0].1[COVERED_MS], Some(1_000));
+}
+
+#[test]
+fn the_worst_quality_of_a_window_is_its_highest_number() {
+    let mut aggregator = aggregator(Gauge);
+    for (at_ms, quality) in [(0, 2), (1_000, 7), (2_000, 1)] {
+        let row = Row {
+            due_ms: at_ms,
+            at_ms,
+            values: vec![None],
+            qualities: vec![quality],
+        };
+        aggregator.push_row(0, row).unwrap();
+    }
+    push(&mut aggregator, 3_000, Some(1));
+    assert_eq!(windows(&mut aggregator, 60_000)[0].1[WORST], Some(7));
 }
 
 #[test]
@@ -312,6 +440,31 @@ fn a_value_held_over_a_short_window_without_a_row_counts_in_the_long_one() {
         (60_000, 0, Some(30_000)),
     ];
     assert_eq!(covered, expected);
+}
+
+#[test]
+fn a_value_held_to_the_end_of_a_long_window_counts_in_no_short_one_before() {
+    let mut aggregator = of_lengths(Gauge, 10_000, &[10_000, 60_000]);
+    push(&mut aggregator, 39_000, Some(6));
+    // held up to 59 s, when nothing was read; the next row ends both windows
+    push(&mut aggregator, 70_000, Some(6));
+    let covered: Vec<_> = windows_of_every_length(&mut aggregator, 75_000)
+        .into_iter()
+        .map(|(length_ms, start_ms, columns)| (length_ms, start_ms, columns[COVERED_MS]))
+        .collect();
+    let expected = [(10_000, 30_000, Some(1_000)), (60_000, 0, Some(20_000))];
+    assert_eq!(covered, expected);
+}
+
+#[test]
+fn a_row_from_before_the_open_window_is_late_though_none_has_ended() {
+    let mut aggregator = aggregator(Gauge);
+    push_at(&mut aggregator, 1_000, 15_000, 5);
+    push_at(&mut aggregator, 2_000, 9_000, 99);
+    assert_eq!(aggregator.late(), 1);
+    let rows = windows(&mut aggregator, 60_000);
+    assert_eq!((rows.len(), rows[0].0), (1, 10_000));
+    assert_eq!((rows[0].1[SLOTS], rows[0].1[LAST]), (Some(1), Some(5)));
 }
 
 #[test]

@@ -12,7 +12,7 @@ from edgeagg import _core
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, Group
 
-_READINGS, _WINDOWS, _GAPS, _AUDITS = 1, 2, 3, 4
+_READINGS, _WINDOWS, _GAPS, _AUDITS, _UNCERTAINTIES, _, _DEMANDS = range(1, 8)
 _GAP_NAMES = ("first_due_ms", "last_due_ms", "slots", "reason")
 _AUDIT_NAMES = (
     *("point", "kind", "closing_ms", "closing", "opening_ms", "opening"),
@@ -22,6 +22,13 @@ _WINDOW_NAMES = (
     *("slots", "values", "minimum", "maximum", "mean", "first", "last"),
     *("energy", "covered_ms", "worst"),
 )
+_STATISTICS_NAMES = ("deviation", "median", "p95")
+_DEMAND_NAMES = (
+    *("point", "start_ms", "length_ms", "block", "block_end_ms"),
+    *("sliding", "sliding_end_ms", "periods"),
+)
+_NAMES = {_GAPS: _GAP_NAMES, _AUDITS: _AUDIT_NAMES, _DEMANDS: _DEMAND_NAMES}
+"""Of tables whose columns are the same for every group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +60,8 @@ class Table:
     """The rows of one kind of one group; kinds and columns are those of `docs/batch-format.md`.
 
     `length_ms` is the windows' length, 0 for other kinds. A column of a point is named
-    `POINT` (its mantissas) and `POINT.quality` in readings, and `POINT.minimum` and so on in
-    windows. What the catalogue has no name for is `column_0` and so on.
+    `POINT` (its mantissas) and `POINT.quality` in readings, `POINT.minimum` and so on in windows,
+    `POINT.uncertainty`, `POINT.deviation` and so on where the catalogue asks for these.
     """
 
     kind: int
@@ -81,7 +88,7 @@ def decode(
         if number >= len(catalogue.groups):
             raise FormatError(f"group {number} is not in the catalogue")
         group = catalogue.groups[number]
-        names = _names(kind, group, len(columns))
+        names = _names(kind, group)
         if len(names) != len(columns):
             raise FormatError(
                 f"meter {group.meter}: {len(columns)} columns, the catalogue makes {len(names)}"
@@ -93,14 +100,17 @@ def decode(
     return found
 
 
-def _names(kind: int, group: Group, count: int) -> Sequence[str]:
+def _names(kind: int, group: Group) -> Sequence[str]:
+    if kind in _NAMES:
+        return _NAMES[kind]
     points = [point.name for point in group.points]
     if kind == _READINGS:
         return "due_ms", "delay_ms", *points, *(f"{point}.quality" for point in points)
     if kind == _WINDOWS:
         return "start_ms", *(f"{point}.{name}" for point in points for name in _WINDOW_NAMES)
-    if kind == _GAPS:
-        return _GAP_NAMES
-    if kind == _AUDITS:
-        return _AUDIT_NAMES
-    return [f"column_{at}" for at in range(count)]
+    if kind == _UNCERTAINTIES:
+        guarded = [point.name for point in group.points if point.guard is not None]
+        return "start_ms", "length_ms", *(f"{point}.uncertainty" for point in guarded)
+    sampled = [point.name for point in group.points if point.statistics]
+    asked = (f"{point}.{name}" for point in sampled for name in _STATISTICS_NAMES)
+    return "start_ms", "length_ms", *asked

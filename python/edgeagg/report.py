@@ -122,14 +122,14 @@ def _sum_json(found: BrokenSum) -> dict[str, Any]:
     broken = found.broken
     return {
         "meter": found.meter,
-        "total": found.total,
-        "total_kwh": _number(broken.last.total),
-        "parts_kwh": {
-            name: _number(kwh) for name, kwh in zip(found.parts, broken.last.parts, strict=True)
+        "unit": found.unit,
+        "total": {found.total: _number(broken.last.total)},
+        "parts": {
+            name: _number(value) for name, value in zip(found.parts, broken.last.parts, strict=True)
         },
         "at_ms": broken.last.at_ms,
-        "difference_kwh": _number(broken.last.difference),
-        "tolerance_kwh": _number(broken.tolerance),
+        "difference": _number(broken.last.difference),
+        "tolerance": _number(broken.tolerance),
         "cause": broken.cause,
         "part": None if broken.part is None else found.parts[broken.part],
         "advice": str(found),

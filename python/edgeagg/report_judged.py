@@ -135,7 +135,7 @@ def register_lines(
         )
         for side, reading in (("before", shown.before), ("after", shown.after)):
             apart_s = abs(reading.at_ms - shown.at_ms) / 1000
-            yield f"  {float(reading.shown_kwh):.4f} kWh read {apart_s:.1f} s {side}"
+            yield f"  {float(reading.shown):.4f} kWh read {apart_s:.1f} s {side}"
         for one in beside.uncertainties:
             if one.point == point:
                 yield (

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,27 @@ from hypothesis import strategies as st
 
 from edgeagg import _core, columns
 from edgeagg.errors import FormatError
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
+from edgeagg.model import (
+    Catalogue,
+    Demand,
+    Group,
+    Guard,
+    Kind,
+    LocalTime,
+    MeterInfo,
+    PointInfo,
+    Quality,
+)
 
 POWER = PointInfo("active_power_total", "W", 0, Kind.GAUGE)
-ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
+GUARD = Guard(None, 3_600_000, 1)
+ENERGY = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER, GUARD)
+CLOCK = LocalTime("Asia/Shanghai", ((0, 28_800_000),))
 GROUP = Group("incomer", 1_000, (POWER, ENERGY))
 
 
 def catalogue(*groups: Group) -> Catalogue:
-    return Catalogue("site", (MeterInfo("incomer", "p", 1, "", ""),), groups, (5_000,))
+    return Catalogue("site", (MeterInfo("incomer", "p", 1, "", ""),), groups, (5_000,), CLOCK)
 
 
 def minute(core: _core.Aggregator | None = None) -> tuple[int, bytes]:
@@ -34,7 +47,7 @@ def minute(core: _core.Aggregator | None = None) -> tuple[int, bytes]:
         qualities = [Quality.GOOD if value is not None else Quality.NO_REPLY for value in values]
         core.push_row(0, second * 1_000, second * 1_000 + 20, values, qualities)
     core.push_gap(0, 20_000, 29_000, 10, Quality.OVERRUN)
-    found = core.cut(3_600_000)
+    found = core.cut(86_400_000)
     assert found is not None
     return found.encode()
 
@@ -75,6 +88,29 @@ def test_columns_have_the_names_of_the_batch_format() -> None:
     assert list(found[2].columns["start_ms"]) == [0, 5_000, 10_000, 15_000]
     assert [list(column) for column in found[3].columns.values()] == [[20_000], [29_000], [10], [6]]
     assert list(found[4].columns["closing"]) == [111]
+
+
+def test_what_a_catalogue_asks_for_beside_windows_has_names_too() -> None:
+    power = replace(POWER, statistics=True, demand=Demand(900_000, 900_000))
+    group = Group("incomer", 1_000, (power, ENERGY))
+    core = _core.Aggregator(
+        [(1_000, [False, (None, 3_600_000, 1)])],
+        [5_000],
+        statistics=[(0, 0)],
+        demands=[(0, 0, 900_000, 900_000)],
+    )
+    payload = minute(core)
+    found = {table.kind: table for table in columns.decode(*payload, catalogue(group))}
+    assert list(found[5].columns) == ["start_ms", "length_ms", "active_energy_import.uncertainty"]
+    assert list(found[6].columns) == [
+        *("start_ms", "length_ms", "active_power_total.deviation"),
+        *("active_power_total.median", "active_power_total.p95"),
+    ]
+    assert list(found[6].columns["active_power_total.median"]) == [-2, -7, -12, -17]
+    assert found[7].columns.keys() >= {"point", "block_end_ms", "sliding_end_ms", "periods"}
+    assert list(found[7].columns["length_ms"]) == [86_400_000]
+    with pytest.raises(FormatError, match="5 columns, the catalogue makes 2"):
+        columns.decode(*payload, catalogue(GROUP))
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**62), 2**62)), min_size=1, max_size=70))

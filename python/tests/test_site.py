@@ -13,7 +13,8 @@ import pytest
 
 from edgeagg.cli import main
 from edgeagg.model import MeterInfo
-from python.tests.platform_site import GATEWAY, METERS, START_MS, fill, loads
+from edgeagg.receiver.site import WINDOWS_MAX, Range, fitting_length
+from python.tests.platform_site import GATEWAY, METERS, MINUTE_MS, START_MS, fill, loads
 
 MINUTES = 30 * 60
 JULY_RATES = (  # by hour, as the shipped table says
@@ -285,13 +286,45 @@ def test_tariffs_are_listed_with_their_sources(
     assert f"{tmp_path}/ours.toml: " in capsys.readouterr().err
 
 
+def test_a_range_between_the_quarters_is_balanced_over_shorter_windows(
+    plant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hours = ["--from", "2026-07-01T00:07", "--to", "2026-07-01T03:07"]
+    main(["balance", "--store", plant, "--gateway", GATEWAY, *hours])
+    assert "180 windows of 60 s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("from_min", "to_min", "count_min", "length_min"),
+    [
+        (0, 24 * 60, 8, 15),
+        (0, 60, 8, 5),  # four quarters find no culprit
+        (0, 60, 1, 15),
+        (20, 24 * 60, 8, 5),
+        (7, 24 * 60, 8, 1),
+        (0, WINDOWS_MAX * 15, 8, 15),
+        (0, WINDOWS_MAX * 60, 8, 60),  # four years
+        (0, WINDOWS_MAX * 60 + 60, 8, 60),  # refused, with the longest
+        (7, 10, 8, 1),
+    ],
+)
+def test_the_windows_are_those_that_fit_the_range_best(
+    from_min: int, to_min: int, count_min: int, length_min: int
+) -> None:
+    lengths = [minutes * MINUTE_MS for minutes in (1, 5, 15, 60)]
+    asked = Range(from_min * MINUTE_MS, to_min * MINUTE_MS)
+    range_ms = (to_min - from_min) * MINUTE_MS
+    found = fitting_length(lengths, asked, range_ms, count_min=count_min)
+    assert found == length_min * MINUTE_MS
+
+
 WRONG = [
     (["balance", "--from", "yesterday"], "--from: time: 'yesterday'; a day or time such as"),
     (["balance", "--from", "0001-01-01"], "--from: time: '0001-01-01'; a day or time"),
     (["balance", "--to", "9999-12-31"], "--to: time: '9999-12-31'; a day or time"),
     (["balance", "--from", "2026-07-02", "--to", "2026-07-01"], "2026-07-01 is not after 2026-07-"),
     (["balance", "--from", "2027-01-01"], "nothing is stored from 2026-12-31T16:00:00Z to"),
-    (["balance", "--from", "2026-07-01T00:07"], "--from: time: lies inside a window of 900 s"),
+    (["balance", "--from", "2026-07-01T00:07:30"], "--from: time: lies inside a window of 60 s"),
     (["balance", "--from", "2020-01-01"], "more than 40000 windows of 900 s; a shorter one"),
     (["balance", "--zone", "Asia/Shangai"], "--zone: name: 'Asia/Shangai'; a time zone such as"),
     (["balance", "--gateway", "qp-1"], "--gateway: name: 'qp-1'; one of qp-0001"),

@@ -35,7 +35,7 @@ def shown(minute: int) -> list[int]:
     rates = [0, 0, 0]
     for hour in range(minute // 60 + 1):
         rates[hour % 3] += min(60, minute - hour * 60)
-    return [12_000 + minute, *(4_000 + rate for rate in rates), 9, 1, 1]
+    return [12_000 + minute, *(4_000 + rate for rate in rates), 9 + minute, 4 + minute, 5]
 
 
 async def fill(database: Path, change: Change = lambda _, values: values, unread: int = -1) -> str:
@@ -102,8 +102,21 @@ async def test_a_total_that_grows_without_its_rates_is_reported_with_all_registe
     (found,) = json.loads(text)[0]["sums"]
     assert (status, found["cause"], found["part"]) == (1, "not_read", None)
     assert found["at_ms"] == START_MS + HOURS * HOUR_MS
-    assert found["parts_kwh"]["active_energy_import_t3"] == 41.2
-    assert (found["difference_kwh"], found["tolerance_kwh"]) == (4.8, 0.04)
+    assert (found["total"], found["unit"]) == ({"active_energy_import": 129.6}, "kWh")
+    assert found["parts"]["active_energy_import_t3"] == 41.2
+    assert (found["difference"], found["tolerance"]) == (4.8, 0.04)
+
+
+async def test_reactive_registers_are_judged_in_their_own_unit(
+    database: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await fill(database, lambda minute, values: [*values[:4], values[4] + minute, *values[5:]])
+    status, text = await balance(database, capsys)
+    assert status == 1
+    assert (
+        "look at incomer: r0 9.690 kvarh is not the sum of r1 4.840 + r2 0.050: +4.800 kvarh,"
+        " where rounding explains 0.030; r1 shows 0.502 times too much"
+    ) in text
 
 
 async def test_a_rate_with_a_wrong_ratio_is_named(

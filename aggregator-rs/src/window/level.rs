@@ -54,11 +54,6 @@ impl Level {
         self.open.as_ref().map(|open| open.bounds)
     }
 
-    /// Whether windows wait for a reading behind their end.
-    pub(super) fn has_closing(&self) -> bool {
-        !self.closing.is_empty()
-    }
-
     /// Open the window that `at_ms` lies in, unless one is open; return its bounds.
     pub(super) fn open(&mut self, at_ms: i64, points: &Points) -> Bounds {
         let open = self.open.get_or_insert_with(|| {

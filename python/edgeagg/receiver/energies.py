@@ -18,14 +18,31 @@ IMPORT, EXPORT = "active_energy_import", "active_energy_export"
 DIRECTIONS = {IMPORT: 1, EXPORT: -1}
 """The totalisers that make up a meter's net energy, and how each counts."""
 
-_KWH_EXPONENTS = {"Wh": -3, "kWh": 0, "MWh": 3}
+_MEASURES = {
+    "Wh": ("kWh", -3),
+    "kWh": ("kWh", 0),
+    "MWh": ("kWh", 3),
+    "varh": ("kvarh", -3),
+    "kvarh": ("kvarh", 0),
+    "Mvarh": ("kvarh", 3),
+}
+"""The units of energy: in which one a register of each is told, and the power of ten between."""
 _QUALITIES = {int(quality): quality for quality in Quality}
 
 
+def measure(point: PointInfo) -> tuple[str, Fraction] | None:
+    """Return the unit of a point's `Register`, and one step of its mantissa in it, exactly.
+
+    That is "kWh", or "kvarh" for reactive energy; None if the point holds neither.
+    """
+    found = _MEASURES.get(point.unit)
+    return None if found is None else (found[0], Fraction(10) ** (point.exponent + found[1]))
+
+
 def scale(point: PointInfo) -> Fraction | None:
-    """Return the kWh of one unit of a point's mantissa, exactly; None if it holds no energy."""
-    exponent = _KWH_EXPONENTS.get(point.unit)
-    return None if exponent is None else Fraction(10) ** (point.exponent + exponent)
+    """Return the kWh of one step of a point's mantissa, exactly; None if it holds none."""
+    found = measure(point)
+    return None if found is None or found[0] != "kWh" else found[1]
 
 
 def register(
@@ -34,8 +51,8 @@ def register(
     """Return what the totaliser `name` shows in a stored row."""
     for point, mantissa in zip(points_from(points), mantissas, strict=True):
         if point.name == name and point.kind is Kind.TOTALISER and mantissa is not None:
-            factor = scale(point)
-            return None if factor is None else Register(at_ms, mantissa * factor)
+            found = measure(point)
+            return None if found is None else Register(at_ms, mantissa * found[1])
     return None
 
 

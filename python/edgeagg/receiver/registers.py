@@ -26,16 +26,16 @@ class Shown:
     @property
     def uncertainty_kwh(self) -> Fraction:
         """Return the largest error of the interpolation."""
-        rise = self.after.shown_kwh - self.shown_kwh
-        return max(self.shown_kwh - self.before.shown_kwh, rise, Fraction(0))
+        rise = self.after.shown - self.shown_kwh
+        return max(self.shown_kwh - self.before.shown, rise, Fraction(0))
 
     @staticmethod
     def between(before: Register, after: Register, at_ms: int) -> Shown:
         """Interpolate between the readings on both sides of the instant."""
         span_ms = after.at_ms - before.at_ms
         share = Fraction(at_ms - before.at_ms, span_ms) if span_ms else Fraction(0)
-        rise = after.shown_kwh - before.shown_kwh
-        return Shown(at_ms, before.shown_kwh + rise * share, before, after)
+        rise = after.shown - before.shown
+        return Shown(at_ms, before.shown + rise * share, before, after)
 
 
 @dataclass(frozen=True, slots=True)

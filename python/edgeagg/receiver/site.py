@@ -107,14 +107,14 @@ async def balance_site(
     virtual: Sequence[VirtualMeter] = (),
     file: object = "",
 ) -> SiteBalance:
-    """Balance a gateway's tree over the windows of 15 min, or the shortest if they are too few.
+    """Balance a gateway's tree over windows of 15 min, or others if these do not fit the range.
 
     Raises StoreError when the store has no windows with energies, ConfigError for a range or
     virtual meters that cannot be.
     """
     site, lengths, tree = await _tree(store, gateway, virtual, file)
     from_ms, to_ms = await _bounds(store, gateway, lengths, asked)
-    length_ms = _length(lengths, to_ms - from_ms)
+    length_ms = fitting_length(lengths, asked, to_ms - from_ms, count_min=INTERVALS_MIN)
     windows = await _windows(store, gateway, length_ms, asked, (from_ms, to_ms))
     energies = tree.energies(windows.columns, windows.count)
     nodes = balance(tree.meters, energies)
@@ -158,12 +158,13 @@ async def meter_days(
         names = ", ".join(known.name for known in tree.meters) or "none"
         raise ConfigError("--meter", "name", repr(meter), f"one of {names}")
     zone = calendar.zone if isinstance(calendar, Tariff) else calendar
-    length_ms = QUARTER_MS if QUARTER_MS in lengths else min(lengths)
-    from_ms, to_ms = await _bounds(store, gateway, [length_ms], asked)
+    from_ms, to_ms = await _bounds(store, gateway, lengths, asked)
     whole = Range(
         midnight_ms(local_day(from_ms, zone), zone) if asked.from_ms is None else from_ms,
         midnight_ms(local_day(to_ms - 1, zone) + _DAY, zone) if asked.to_ms is None else to_ms,
     )
+    whole_ms = (whole.to_ms or to_ms) - (whole.from_ms or from_ms)
+    length_ms = fitting_length(lengths, whole, whole_ms, count_min=1)
     windows = await _windows(store, gateway, length_ms, whole, (from_ms, to_ms))
     own = tree.energies(windows.columns, windows.count)[meter]
     bridged = await store.audits(gateway, windows.from_ms, windows.to_ms, meter)
@@ -233,10 +234,20 @@ async def _bounds(
     return from_ms, to_ms
 
 
-def _length(lengths: Sequence[int], range_ms: int) -> int:
-    """Choose 15 min, or the shortest length if that gives too few windows to find a culprit."""
-    fitting = [length_ms for length_ms in lengths if range_ms // length_ms >= INTERVALS_MIN]
-    return QUARTER_MS if QUARTER_MS in fitting else min(fitting or lengths)
+def fitting_length(lengths: Sequence[int], asked: Range, range_ms: int, *, count_min: int) -> int:
+    """Choose 15 min, else the length nearest below that fits the range, else nearest above.
+
+    One fits if windows of it begin where the range was asked to begin and end, and lie in it
+    `count_min` times or more, but no more than WINDOWS_MAX times. Where none fits, what is wrong is
+    told of the shortest; of the longest where the range is too long.
+    """
+    ends = [at_ms for at_ms in (asked.from_ms, asked.to_ms) if at_ms is not None]
+    aligned = [ms for ms in lengths if not any(at_ms % ms for at_ms in ends)]
+    fitting = [ms for ms in aligned if count_min <= range_ms // ms <= WINDOWS_MAX]
+    if not fitting and range_ms // QUARTER_MS > WINDOWS_MAX:
+        return max(aligned or lengths)
+    below = [ms for ms in fitting if ms <= QUARTER_MS]
+    return max(below) if below else min(fitting or aligned or lengths)
 
 
 async def _windows(

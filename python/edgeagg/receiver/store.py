@@ -120,10 +120,10 @@ class SlotCount:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """What an energy totaliser showed at one moment."""
+    """What a totaliser of energy showed at one moment, in kWh; of reactive energy in kvarh."""
 
     at_ms: int
-    shown_kwh: Fraction
+    shown: Fraction
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Totals and their rates as stored: which meters' registers do not add up, in words.
 
-Owns which readings are asked for; what they mean is decided in `identity`. Only sums of energy are
-judged: the store gives registers in kWh.
+Owns which readings are asked for; what they mean is decided in `rate_sums`. Sums of energy and of
+reactive energy are judged: the store gives registers in kWh and kvarh.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeagg.identity import Broken, Cause, Registers, judge
-from edgeagg.receiver.energies import scale
+from edgeagg.rate_sums import Broken, Cause, Registers, judge
+from edgeagg.receiver.energies import measure
 from edgeagg.receiver.store import Store
 
 MOMENTS = 8
@@ -19,21 +19,22 @@ MOMENTS = 8
 
 @dataclass(frozen=True, slots=True)
 class BrokenSum:
-    """A total of a meter that is not the sum of its rates; registers in kWh."""
+    """A total of a meter that is not the sum of its rates; registers in `unit`, kWh or kvarh."""
 
     meter: str
+    unit: str
     total: str
     parts: tuple[str, ...]
     broken: Broken
 
     def __str__(self) -> str:
         """Say what to look at, for the person who can go there."""
-        last = self.broken.last
+        last, unit = self.broken.last, self.unit
         shown = zip(self.parts, last.parts, strict=True)
-        rates = " + ".join(f"{name} {float(kwh):.3f}" for name, kwh in shown)
+        rates = " + ".join(f"{name} {float(value):.3f}" for name, value in shown)
         return (
-            f"{self.meter}: {self.total} {float(last.total):.3f} kWh is not the sum of {rates}:"
-            f" {float(last.difference):+.3f} kWh, where rounding explains"
+            f"{self.meter}: {self.total} {float(last.total):.3f} {unit} is not the sum of {rates}:"
+            f" {float(last.difference):+.3f} {unit}, where rounding explains"
             f" {float(self.broken.tolerance):.3f}; {self._advice()}"
         )
 
@@ -63,18 +64,20 @@ async def broken_sums(
     ]:
         for one in group.sums:
             points = [group.points[number] for number in (one.total, *one.parts)]
-            digits = [scale(point) for point in points]
-            known_digits = [digit for digit in digits if digit is not None]
-            if len(known_digits) < len(digits):
+            measures = [known for point in points if (known := measure(point)) is not None]
+            units = {unit for unit, _ in measures}
+            if len(measures) < len(points) or len(units) > 1:
                 continue
+            digits = [digit for _, digit in measures]
             names = [point.name for point in points]
             asked = _Asked(store, gateway, group.meter, names, from_ms)
-            if judge(await asked.at([to_ms]), known_digits) is None:
+            if judge(await asked.at([to_ms]), digits) is None:
                 continue
             step_ms = max(1, (to_ms - from_ms) // MOMENTS)
             course = await asked.at(range(to_ms - MOMENTS * step_ms, to_ms + 1, step_ms))
-            if (broken := judge(course, known_digits)) is not None:
-                found.append(BrokenSum(group.meter, names[0], tuple(names[1:]), broken))
+            if (broken := judge(course, digits)) is not None:
+                total, *parts = names
+                found.append(BrokenSum(group.meter, units.pop(), total, tuple(parts), broken))
     return tuple(found)
 
 
@@ -100,6 +103,6 @@ class _Asked:
             moments = {one.at_ms for one in read}
             # registers of other rows are of other moments, and prove nothing
             if len(read) == len(self.names) and len(moments) == 1 and min(moments) >= self.from_ms:
-                total, *parts = (one.shown_kwh for one in read)
+                total, *parts = (one.shown for one in read)
                 found[read[0].at_ms] = Registers(read[0].at_ms, total, tuple(parts))
         return list(found.values())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeagg.identity import Broken, Cause, Registers, judge
+from edgeagg.rate_sums import Broken, Cause, Registers, judge
 
 RATES = 4
 DIGIT = Fraction(1, 100)
