@@ -469,7 +469,10 @@ fn an_energy_is_as_certain_as_the_readings_are_near_to_its_ends() {
     }
     story.collect(&mut aggregator, 100_000);
     // 40 s after one reading and 20 s before the other, 50 were counted between: 33 and 17
-    assert_eq!(story.uncertainties, [None, Some(33 + 33), Some(33), Some(0), None]);
+    assert_eq!(
+        story.uncertainties,
+        [None, Some(33 + 33), Some(33), Some(0), None]
+    );
     let third = truth(45) - truth(29) - 33;
     let energies = [None, Some(PER_WINDOW), Some(third), Some(PER_WINDOW), None];
     assert_eq!(story.energies, energies);
