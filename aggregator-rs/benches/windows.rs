@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use edgeagg_core::aggregator::{Aggregator, GroupShape};
 use edgeagg_core::calendar::DAY_MS;
+use edgeagg_core::demand::DemandShape;
 use edgeagg_core::reading::RowView;
 use edgeagg_core::totaliser::Guard;
 use edgeagg_core::window::PointKind;
@@ -44,10 +45,12 @@ struct Case {
     guarded: usize,
     /// Points with standard deviation and percentiles.
     sampled: usize,
+    /// Points with the demand over 15 minutes, taken every minute.
+    demands: usize,
     lengths_ms: &'static [i64],
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case::of("60 s", 0, &[MINUTE_MS]),
     Case::of("60 s, totalisers", 4, &[MINUTE_MS]),
     Case::of("15 min, totalisers", 4, &[15 * MINUTE_MS]),
@@ -59,6 +62,11 @@ const CASES: [Case; 8] = [
     Case {
         sampled: 40,
         ..Case::of("60 s, statistics", 4, &[MINUTE_MS])
+    },
+    Case {
+        sampled: 40,
+        demands: 1,
+        ..Case::of("60 s, all features", 4, &[MINUTE_MS])
     },
     Case {
         points: 400,
@@ -81,6 +89,7 @@ impl Case {
             points: 40,
             guarded,
             sampled: 0,
+            demands: 0,
             lengths_ms,
         }
     }
@@ -97,9 +106,12 @@ impl Case {
             })
             .collect();
         let sampled: Vec<usize> = (0..self.sampled).collect();
+        let demand = DemandShape::new(15 * MINUTE_MS, MINUTE_MS).unwrap();
+        let demands: Vec<_> = (0..self.demands).map(|point| (point, demand)).collect();
         let shape = || {
             let shape = GroupShape::new(1_000, kinds.clone()).unwrap();
-            shape.with_statistics(&sampled).unwrap()
+            let shape = shape.with_statistics(&sampled).unwrap();
+            shape.with_demands(&demands).unwrap()
         };
         let shapes = (0..SERIES / self.points).map(|_| shape()).collect();
         Aggregator::new(shapes, self.lengths_ms).unwrap()
@@ -145,8 +157,8 @@ fn readings(seed: u64) -> Vec<Vec<i64>> {
     rows
 }
 
-/// Seconds of pushing all rows, with the windows over them and the journal's records, and of the
-/// cuts that take tables out once in a minute.
+/// Seconds of pushing all rows, with the journal's records, and of the cuts that close windows and
+/// take readings and windows out once in a minute. Windows are made in both: only the sum counts.
 fn run(case: &Case, readings: &[Vec<i64>]) -> (f64, f64) {
     let mut aggregator = case.aggregator();
     let (mut pushing, mut cutting) = (Duration::ZERO, Duration::ZERO);

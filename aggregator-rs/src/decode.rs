@@ -78,6 +78,7 @@ impl Part {
     }
 
     /// The content in `reply`; `None` when it ends before.
+    #[inline]
     fn content(&self, reply: &[u8]) -> Option<u64> {
         let bytes = reply.get(self.at..self.end()?)?;
         Some(self.coding.content(bytes))
@@ -86,6 +87,7 @@ impl Part {
 
 impl PointPlan {
     /// The mantissa in `reply`, or `None` for what is implausible.
+    #[inline]
     fn mantissa(&self, reply: &[u8]) -> Option<i64> {
         let content = self.part.content(reply)?;
         if self.invalid.contains(&content) {

@@ -94,7 +94,9 @@ fn extract_values(from: &Bound<'_, PyAny>, values: &mut Vec<Option<i64>>) -> PyR
     };
     values.clear();
     values.reserve(list.len());
-    for value in list {
+    // an iterator would ask for the length before every value
+    for place in 0..list.len() {
+        let value = list.get_item(place)?;
         values.push(if value.is_none() {
             None
         } else {

@@ -71,6 +71,7 @@ impl Coding {
     }
 
     /// The content as an unsigned number, of bytes of the right count.
+    #[inline]
     pub(super) fn content(&self, bytes: &[u8]) -> u64 {
         let straight = match *bytes {
             [a, b] => u64::from(u16::from_be_bytes([a, b])),
@@ -94,6 +95,7 @@ impl Coding {
     }
 
     /// The number that the content codes; `None` when it codes none.
+    #[inline]
     pub(super) fn raw(&self, content: u64) -> Option<Raw> {
         let whole = |number: i64| Some(Raw::whole(i128::from(number)));
         match self.code {

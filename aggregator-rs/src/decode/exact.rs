@@ -119,6 +119,7 @@ pub(super) fn sum(terms: impl Iterator<Item = Term> + Clone) -> Option<i64> {
 
 /// What [`sum`] makes of `raw` and `addend`, both times `factor`, where 64 bits hold every number
 /// on the way: nearly always.
+#[inline]
 pub(super) fn quick(raw: Raw, addend: i64, factor: Factor) -> Option<i64> {
     if raw.tens != 0 || (addend != 0 && raw.twos != 0) {
         return None;
