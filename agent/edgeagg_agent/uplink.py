@@ -30,7 +30,8 @@ from edgeagg_agent.site import Destination
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
+# it warns of publishes that wait for the broker, and tells errors that it then raises
+_client_log.setLevel(logging.CRITICAL)
 
 _PATIENCE_S = 20.0  # for the broker's word
 _PATIENCE_MAX_S = 40.0
