@@ -1,7 +1,7 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver soak faults forgeries aarch64 bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver badline soak faults forgeries aarch64 bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
@@ -26,6 +26,7 @@ help:
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make deliver           drain, a bad line and a herd of gateways in virtual time, as figures'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
+	@echo 'make badline           30 % of packets lost and 2 s each way over a real TCP, for half an hour'
 	@echo 'make forgeries         100,000 forged, changed, replayed and stolen messages: none gets in'
 	@echo 'make aarch64           the crate as aarch64 under QEMU: golden files give the same bytes'
 	@echo 'make bench             bus, CPU, bytes and windows beside peers, as ratios'
@@ -103,6 +104,9 @@ aarch64: setup
 	tools/check-aarch64.sh
 
 # messages that somebody without the gateway's key can make, against a real inbox
+badline: setup
+	@$(BIN)/python -m hil_tests.badline
+
 forgeries: setup
 	@$(BIN)/python -m hil_tests.forgeries --seed $(SEED)
 

@@ -57,6 +57,10 @@ async def test_progress_tells_how_the_last_message_hashes_and_when_it_was_cut(
     last = data_of(4).batch
     assert (progress.last, progress.check) == (4, check_of(last.to_bytes()))
     assert progress.cut_at_ms == last.cut_at_ms
+    await store.commit([lost(6)])
+    told = await store.checks(GATEWAY, EPOCH, [6, 2, 3, 99])
+    assert list(told) == [(2, check_of(data_of(2).batch.to_bytes())), (6, bytes(8))]
+    assert list(await store.checks(OTHER_GATEWAY, EPOCH, [2])) == []
 
 
 async def matches(store: Store) -> list[bool]:

@@ -54,9 +54,10 @@
 #endif
 
 /* Two limits of the rules. A state directory is put back by hand, so no message of the life before
-   is still on the way when the copy starts (LIMIT_LATE lifts that). And its disk does not fill up
-   before a platform has answered: of a batch that is gone nobody can tell whether it is the one
-   that the platform has under its number (LIMIT_FULL lifts that). */
+   is still on the way when the copy starts. LATE lifts that: it holds, but for the word that a batch
+   is lost, which is the same for any content. And its disk does not fill up before a platform has
+   answered: of a batch that is gone nobody can tell whether it is the one that the platform has
+   under its number (LIMIT_FULL lifts that). */
 #ifdef LIMIT_FULL
 #define FULL_ALLOWED 1
 #else
@@ -73,8 +74,12 @@
 #define EPOCH_OF(m) (((m) >> 6) & 1)
 #define SEQUENCE_OF(m) (((m) >> 3) & 7)
 #define VALUE_OF(m) (((m) & 7) + (((m) >> 8) & 1) * 8)
-/* a receipt: present, epoch, the value under the last sequence (its check), the sequences held */
-#define DOWNWARD(e, set, check) (4096 + (e) * 2048 + (set) * 16 + (check))
+/* a receipt: present, epoch, the value under the last sequence (its check), the sequences held, and
+   the one that it answers with the value under that; 0: a hello */
+#define DOWNWARD(e, set, check, s, v) \
+	(4096 + (e) * 2048 + (set) * 16 + (check) + (s) * 8192 + (v) * 65536)
+#define RECEIPT_TOLD(r) (((r) >> 13) & 7)
+#define RECEIPT_TOLD_VALUE(r) (((r) >> 16) & 15)
 #define RECEIPT_EPOCH(r) (((r) >> 11) & 1)
 #define RECEIPT_SET(r) (((r) >> 4) & 127)
 #define RECEIPT_CHECK(r) ((r) & 15)
@@ -85,12 +90,14 @@ byte head, first = 1;   /* the last sequence, the first that is still kept */
 byte box[N];            /* contents; of sequences before `first` only the proof knows */
 byte cursor[D];         /* not synced: a power cut may bring an older one back */
 /* the gateway's memory */
-byte known[D];          /* the sequences of the last receipt, as a set */
+byte known[D];          /* the sequences of the last receipt, as a set, as far as sure */
+byte sure[D];           /* those that were compared */
 bit greeted[D];         /* a receipt came on this connection */
 /* the platforms' disks: 0, a content, or 8 + a content: declared lost */
 byte holds[D * 2 * N];
 /* the network */
-short up[D * UP], down[D * DOWN];
+short up[D * UP];
+int down[D * DOWN];
 /* what only the proof knows */
 byte created, faults;
 bit replaced;           /* the state directory was put back from an older copy */
@@ -105,7 +112,8 @@ byte sent[D];
 #endif
 
 hidden byte a, b, i, j, last, set, through, value, room;
-hidden short m, r;
+hidden short m;
+hidden int r;
 
 inline through_of(sequences) {
 	through = 0;
@@ -168,7 +176,7 @@ inline post_down(d, receipt) {
 	fi
 }
 
-inline answer(d, e, extra) {
+inline answer(d, e, extra, told) {
 	j = 1; set = 0; value = 0;
 	do
 	:: j <= N ->
@@ -180,7 +188,11 @@ inline answer(d, e, extra) {
 	:: else -> break
 	od;
 	set = set | (extra);
-	post_down(d, DOWNWARD(e, set, value))
+	if
+	:: told > 0 -> r = DOWNWARD(e, set, value, told, HOLDS(d, e, told))
+	:: else -> r = DOWNWARD(e, set, value, 0, 0)
+	fi;
+	post_down(d, r)
 }
 
 /* the process begins again with what its disk has */
@@ -202,6 +214,7 @@ inline restart() {
 		:: j <= cursor[i] -> known[i] = known[i] | BIT(j); j++
 		:: else -> break
 		od;
+		sure[i] = known[i];
 		i++
 	:: else -> break
 	od
@@ -276,6 +289,7 @@ inline take(d, receipt) {
 	r = receipt;
 	set = RECEIPT_SET(r);
 	last_of(set);
+	value = RECEIPT_TOLD(r);
 	if
 	:: RECEIPT_EPOCH(r) != epoch /* of a former life */
 #ifndef BUG_NO_ALARM
@@ -284,12 +298,21 @@ inline take(d, receipt) {
 	   last > head ->
 		assert(replaced);
 #else
-	   (last > head || (last >= first && RECEIPT_CHECK(r) != box[last - 1])) ->
+	   (last > head || (last >= first && RECEIPT_CHECK(r) != box[last - 1])
+#ifndef BUG_CHECK_THE_LAST_ONLY
+	    || (value >= first && value > 0 && RECEIPT_TOLD_VALUE(r) < 8 &&
+	        RECEIPT_TOLD_VALUE(r) != 0 && RECEIPT_TOLD_VALUE(r) != box[value - 1])
+#endif
+	   ) ->
 		assert(replaced); /* no false alarm */
 		leave_epoch()
 #endif
 #endif
 	:: else ->
+#ifndef BUG_CHECK_THE_LAST_ONLY
+		sure[d] = (sure[d] | BIT(last) | BIT(value)) & set;
+		set = sure[d];
+#endif
 		through_of(set);
 #ifdef BUG_ONLY_FORWARD
 		if
@@ -356,7 +379,7 @@ end:	do
 		synced = head;
 #endif
 		forget_box(head);
-#ifndef LIMIT_LATE
+#ifndef LATE
 		b = 0;
 		do
 		:: b < D * UP -> up[b] = 0; b++
@@ -465,9 +488,9 @@ end:	do
 		fi;
 		a = EPOCH_OF(m); b = SEQUENCE_OF(m);
 		if
-		:: b == 0 -> answer(d, a, 0)
+		:: b == 0 -> answer(d, a, 0, 0)
 #ifdef BUG_ANSWER_FIRST
-		:: b > 0 && CRASH && faults < F -> faults++; answer(d, a, BIT(b))
+		:: b > 0 && CRASH && faults < F -> faults++; answer(d, a, BIT(b), 0)
 #endif
 		:: b > 0 ->
 			if
@@ -497,7 +520,7 @@ end:	do
 				declared[d] = declared[d] | BIT(VALUE_OF(m) - 8)
 			:: else
 			fi;
-			answer(d, a, 0)
+			answer(d, a, 0, b)
 		fi }
 	:: atomic { RESTORE && faults < F -> /* from a backup: any commit may be undone, or all */
 		faults++; a = 0;

@@ -82,6 +82,7 @@ RULES = (
     Case("two platforms, any two faults: safe", _TWO),
     Case("one platform, longer, any four faults: safe", _ONE),
     Case("one platform, messages overtake: safe", _CROWD),
+    Case("messages outlive a copy put back: safe", (*_SMALL, "LATE", "FULL=0")),
     Case("one platform, any two faults: all arrives", ("LIVENESS", "D=1", "N=2", "C=3", "F=2")),
     Case("two platforms, a fault: all arrives", ("LIVENESS", "D=2", "N=1", "C=2", "F=1")),
 )
@@ -96,6 +97,11 @@ MUTANTS = (
     Case("what was freed is not declared", (*_SMALL, "BUG_LOST_UNSAID"), finds=True),
     Case("an older copy is not noticed", (*_SMALL, "BUG_NO_ALARM"), finds=True),
     Case("an older copy, only heads compared", (*_SMALL, "BUG_COMPARE_HEADS"), finds=True),
+    Case(
+        "only the last batch is compared",
+        (*_SMALL, "LATE", "FULL=0", "BUG_CHECK_THE_LAST_ONLY"),
+        finds=True,
+    ),
     Case("sent before the first receipt", (*_SMALL, "BUG_NO_GREETING"), finds=True),
     Case("a new epoch forgets what was freed", (*_ONE, "BUG_CARRY_KEPT_ONLY"), finds=True),
     Case("a new epoch carries too little", ("D=2", *_SMALL[1:], "BUG_CARRY_FEWER"), finds=True),
@@ -104,7 +110,7 @@ MUTANTS = (
 )
 # docs/model-and-power-cuts.md explains them; when the rules cover one of these, it belongs to RULES
 LIMITS = (
-    Case("limit: messages outlive a copy put back", (*_SMALL, "LIMIT_LATE"), finds=True),
+    Case("limit: so does the word that a batch is lost", (*_SMALL, "LATE"), finds=True),
     Case("limit: a copy put back fills its disk", (*_SMALL, "LIMIT_FULL"), finds=True),
 )
 

@@ -116,12 +116,8 @@ class PostgresStore:
             )
             for gateway, epoch in streams:
                 progress = await _progress(connection, gateway, epoch)
-                await connection.execute(
-                    "UPDATE streams SET through = $3 WHERE gateway = $1 AND epoch = $2",
-                    gateway,
-                    epoch,
-                    progress.through,
-                )
+                identity = gateway, epoch, progress.through
+                await connection.execute(postgres_queries.ADVANCE, *identity)
                 oldest = rows.oldest_keyframe(progress.through)
                 await connection.execute(postgres_queries.DROP_KEYFRAMES, gateway, epoch, oldest)
         return outcomes
@@ -140,8 +136,8 @@ class PostgresStore:
         self, gateway: str, epoch: int, sequences: Sequence[int]
     ) -> Sequence[tuple[int, bytes]]:
         """Return how the messages of these sequences hash."""
-        wanted = list(sequences)
-        return rows.check_rows(await self._all(postgres_queries.CHECKS, gateway, epoch, wanted))
+        identity = gateway, epoch, list(sequences)
+        return rows.check_rows(await self._all(postgres_queries.CHECKS, *identity))
 
     async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
         """Return the payload of a committed keyframe."""

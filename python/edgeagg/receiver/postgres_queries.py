@@ -100,6 +100,9 @@ WHERE g.gateway = $1 AND g.meter = $2 AND (u.start_ms = $3 OR u.start_ms + u.len
 ORDER BY u.length_ms, u.start_ms, g.id
 """
 
+ADVANCE = "UPDATE streams SET through = $3 WHERE gateway = $1 AND epoch = $2"
+"""What is committed as a whole."""
+
 QUARANTINE = """
 INSERT INTO quarantine (digest, received_ms, topic, reason, data)
 VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
