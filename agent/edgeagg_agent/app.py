@@ -24,7 +24,6 @@ from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
-from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -163,35 +162,11 @@ class Agent:
         self, tasks: asyncio.TaskGroup, pollers: Sequence[Poller]
     ) -> list[asyncio.Task[None]]:
         """Start recording, and where the site wants it showing, what the gateway measures."""
-        now_s = self._clock.monotonic_s()
-        watches = [
-            BusWatch(
-                config.name,
-                [meter.name for meter in config.meters],
-                poller.bus.stats,
-                poller.tally,
-                now_s=now_s,
-            )
-            for config, poller in zip(self._site.buses, pollers, strict=True)
-        ]
-        group = len(self._site.catalogue().groups) - 1
-        state = StateWatch(self._state)
-        points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
+        points = OwnPoints.of(self._site, pollers, self._outbox, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))
         return _start(tasks, "own points", running)
-
-    def _state(self) -> tuple[int, ...]:
-        clock = self._clock.state
-        return (
-            self._outbox.dropped_count,
-            self._recorder.counters.not_kept,
-            clock.trust,
-            clock.steps,
-            clock.last_step_ms,
-            self._recorder.held.retimed_count,
-        )
 
     def _remember(self, pollers: Sequence[Poller]) -> None:
         try:

@@ -6,13 +6,16 @@ And what is said of slots whose record the journal lost.
 from __future__ import annotations
 
 from edgeagg._core import Aggregator, decode
+from edgeagg.localdays import LocalDays
 from edgeagg.model import Catalogue, Kind, PointInfo, Quality
 from edgeagg.statement import DayBook
 
 
 def day_book(catalogue: Catalogue) -> DayBook:
     """Return the book of days that nothing was read in yet."""
-    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups])
+    local = catalogue.local_time
+    days = LocalDays() if local is None else LocalDays(local.offsets)
+    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups], days)
 
 
 def make_aggregator(catalogue: Catalogue) -> Aggregator:

@@ -8,10 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from edgeagg.model import Quality
 from edgeagg_agent import books, metrics
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import Clock, JudgedClock
 from edgeagg_agent.metrics import BusWatch, StateWatch
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.schedule import Schedule, Slot, Wait
+from edgeagg_agent.site import Site
 from edgeagg_agent.slots import flagged
 from edgeagg_agent.waiting import Waiting
 
@@ -37,6 +40,41 @@ class OwnPoints:
         self._watches, self._state = watches, state
         self._recorder, self._clock = recorder, clock
         self._waiting = Waiting(recorder, clock, [group])
+
+    @classmethod
+    def of(
+        cls,
+        site: Site,
+        pollers: Sequence[Poller],
+        outbox: Outbox,
+        recorder: Recorder,
+        clock: JudgedClock,
+    ) -> OwnPoints:
+        """Watch the pollers of a site, one per bus in its order, and what its state keeps."""
+        now_s = clock.monotonic_s()
+        watches = [
+            BusWatch(
+                config.name,
+                [meter.name for meter in config.meters],
+                poller.bus.stats,
+                poller.tally,
+                now_s=now_s,
+            )
+            for config, poller in zip(site.buses, pollers, strict=True)
+        ]
+
+        def state() -> tuple[int, ...]:
+            return (
+                outbox.dropped_count,
+                recorder.counters.not_kept,
+                clock.state.trust,
+                clock.state.steps,
+                clock.state.last_step_ms,
+                recorder.held.retimed_count,
+            )
+
+        group = len(site.catalogue().groups) - 1
+        return cls(site.gateway, group, watches, StateWatch(state), recorder, clock)
 
     async def run(self) -> None:
         """Record what falls due; ends only by cancellation."""
