@@ -34,7 +34,7 @@ from hil_tests.stored import OWN_METER, Stored
 from hil_tests.verdict import Verdict
 
 MODES = ("here", "away", "thief")
-_DISK_BYTES = 512 << 10
+_DISK_BYTES = 4 << 20  # what waits in memory, 2 MiB at most, must find room when there is some
 _SEGMENT_BYTES = 16 << 10
 OWN_COUNTS = ("dropped_batches", "not_kept_slots")
 """What the gateway tells of it by its own points."""
@@ -95,6 +95,9 @@ def run(mode: str, directory: Path, seconds: float) -> Outcome:
         try:
             _play(scenario, outcome, seconds)
             _judge(scenario, outcome)
+        except TimeoutError as error:
+            log = (scenario.chain.directory / "agent.log").read_text("utf-8", "replace")
+            outcome.faults += [str(error), str(scenario.chain.status()), *log.splitlines()[-5:]]
         finally:
             scenario.chain.kill()
     return outcome

@@ -30,7 +30,7 @@ class Waiting:
         it finds.
         """
         held = self._recorder.held
-        if not any(map(held.holds, self._groups)):
+        if not held or not any(map(held.holds, self._groups)):
             return False
         if self._clock.is_trusted or held.is_over(self._groups, self._monotonic_ms()):
             return True
