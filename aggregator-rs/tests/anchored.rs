@@ -182,8 +182,8 @@ fn damaged_anchored_bytes_are_refused_or_decode_but_never_panic() {
 #[test]
 fn a_head_that_the_keyframe_does_not_have_is_refused() {
     let keyframe = keyframe(&site(1, 2, 1).0);
-    // form, checksum, one table, the ninth head of six
-    let payload = [1, 0, 0, 0, 0, 1, 9, 1];
+    // form, checksum, a list, one table, the ninth head of six
+    let payload = [1, 0, 0, 0, 1, 9, 1];
     let found = decode_on(CODEC_CM, &payload, Some(&keyframe));
     assert!(matches!(found, Err(Error::TooLarge { .. })), "{found:?}");
 }
@@ -202,10 +202,30 @@ fn a_keyframe_and_a_payload_keep_the_limit_of_cells_together() {
     // the smallest way is one that can be decoded
     let (codec, payload) = encode_smallest_on(&over, Some((&keyframe, 1))).unwrap();
     assert_eq!(anchor_of(codec, &payload), Ok(None));
-    // form, checksum, one table, the first head of the keyframe, 3073 rows
-    let payload = [1, 0, 0, 0, 0, 1, 1, 0x81, 0x18];
+    // form, checksum, a list, one table, the first head of the keyframe, 3073 rows; then the same
+    // without a list
+    for payload in [&[1, 0, 0, 0, 1, 1, 0x81, 0x18][..], &[1, 0, 0, 0x81, 0x18]] {
+        let found = decode_on(CODEC_CM, payload, Some(&keyframe));
+        assert!(matches!(found, Err(Error::TooLarge { what: "cells", .. })));
+    }
+}
+
+#[test]
+fn the_readings_of_a_keyframe_come_again_without_a_list() {
+    let (first, later) = site(1, 1, 1);
+    let keyframe = keyframe(&first);
+    let readings = &later[..3];
+    let payload = encode_anchored(readings, &keyframe, 1).unwrap();
+    assert_eq!(payload[3], 1, "rows");
     let found = decode_on(CODEC_CM, &payload, Some(&keyframe));
-    assert!(matches!(found, Err(Error::TooLarge { what: "cells", .. })));
+    assert!(found.as_deref() == Ok(readings));
+    // a table more or less needs the list
+    for others in [&readings[1..], &later[..]] {
+        let payload = encode_anchored(others, &keyframe, 1).unwrap();
+        assert_eq!(payload[3], 0);
+        let found = decode_on(CODEC_CM, &payload, Some(&keyframe));
+        assert!(found.as_deref() == Ok(others));
+    }
 }
 
 /// Keyframe and payload in turn, each after its length in four bytes.

@@ -110,11 +110,12 @@ def _delta_column(reader: Reader, rows: int) -> Column:
 
 # Codec 2: tables -------------------------------------------------------------------------------
 
-FIRST, BESIDE_FIRST, AGAIN_FIRST, UNIT, QUALITY, START = range(6)
+FIRST, BESIDE_FIRST, AGAIN_FIRST, UNIT, QUALITY, START, TIME = range(7)
 (GOOD, WHOLE, EMPTY, SPARSE, CONSTANT, UNITS, AGAIN, BESIDE, CLEAN, PRESENT, SAME) = (
     0, 1, 2, 4, 6, 10, 14, 16, 18, 21, 25,
 )  # fmt: skip
 WINDOW_EMPTY, WINDOW_SPARSE, WINDOW_PRESENT, ALIGNED, CONTINUED, KEPT = 29, 31, 33, 37, 38, 40
+DIVIDED, THOUSANDS, ALL_CONTINUED = 42, 44, 45
 
 
 def scalar(kind: int, near: int, far: int) -> sm.Context:
@@ -153,15 +154,17 @@ class Forms:
 
     def decode(self, head: Head, qualities: int, known: Shaped | None) -> list[Form]:
         is_good, is_whole = self.model.flag(GOOD), self.model.flag(WHOLE)
+        is_anchored = known is not None and known.back > 0
+        all_go_on = is_anchored and self.model.flag(ALL_CONTINUED)
         forms = []
         for at in range(qualities):
             form = Form() if is_whole else self.holes()
-            if known and not form.is_empty and head.rows <= 2:
-                form.is_continued = self.model.flag(CONTINUED + self.last.is_continued)
+            if known and not form.is_empty and (head.rows <= 6 or is_anchored):
+                form.is_continued = all_go_on or self.model.flag(CONTINUED + self.last.is_continued)
             if form.is_continued and known:
                 self.go_on(form, known.last[at], max(known.units[at], 1))
             elif not form.is_empty:
-                self.values(form, known.last[at] if known else None, at < LEAD)
+                self.values(form, known.last[at] if known else None, at)
             forms.append(form)
         self.last = Form()
         good = Form(is_constant=True, unit=1)
@@ -177,17 +180,24 @@ class Forms:
 
     def go_on(self, form: Form, last: int, kept: int) -> None:
         form.first, form.unit = last, kept
-        if not self.model.flag(KEPT + (kept == 1)):
+        if kept != 1 and not self.model.flag(KEPT):
             form.unit = self.model.integer(scalar(UNIT, abs(self.last.unit).bit_length(), 1))
         self.last = form
 
-    def values(self, form: Form, again: int | None, is_lead: bool) -> None:
+    def values(self, form: Form, again: int | None, at: int) -> None:
         form.is_constant = self.model.flag(CONSTANT + self.last.is_constant)
-        form.first = self.first(again)
         form.unit = 1
-        if not form.is_constant and self.model.flag(UNITS + (self.last.unit != 1) + 2 * is_lead):
-            form.unit = self.model.integer(scalar(UNIT, abs(self.last.unit).bit_length(), 0))
+        if not form.is_constant:
+            form.unit = self.unit(at)
+        form.first = self.first(again, form.unit, FIRST if at else TIME)
         self.last = form
+
+    def unit(self, at: int) -> int:
+        if not self.model.flag(UNITS + (self.last.unit != 1) + 2 * (at < LEAD)):
+            return 1
+        scale = 1000 if at == 0 and self.model.flag(THOUSANDS) else 1
+        near = abs(self.last.unit).bit_length()
+        return sm.wrap(self.model.integer(scalar(UNIT, near, 0)) * scale)
 
     def qualities(self) -> Form:
         form = self.holes()
@@ -200,20 +210,22 @@ class Forms:
         self.last = form
         return form
 
-    def first(self, again: int | None) -> int:
+    def first(self, again: int | None, unit: int, kind: int) -> int:
         if again is not None:
             self.is_again = self.model.flag(AGAIN + self.is_again)
             if self.is_again:
-                return self.difference(AGAIN_FIRST, again)
+                return self.difference(AGAIN_FIRST, again, unit)
         self.is_beside = self.model.flag(BESIDE + self.is_beside)
         if self.is_beside:
-            return self.difference(BESIDE_FIRST, self.last.first)
-        return self.difference(FIRST, 0)
+            return self.difference(BESIDE_FIRST, self.last.first, unit)
+        return self.difference(kind, 0, unit)
 
-    def difference(self, kind: int, start: int) -> int:
+    def difference(self, kind: int, start: int, unit: int) -> int:
+        if unit != 1 and not self.model.flag(DIVIDED + (kind == TIME)):
+            unit = 1
         near, far = abs(self.last.first).bit_length(), abs(self.residual).bit_length()
         self.residual = self.model.integer(scalar(kind, near, far))
-        return sm.wrap(start + self.residual)
+        return sm.wrap(start + self.residual * unit)
 
 
 @dataclass
@@ -249,6 +261,12 @@ class Shaped:
     last: list[int]
     units: list[int]
     series: list[sm.Series | None]
+    back: int = 0
+    """How many sequences before this payload; 0 for this payload itself."""
+
+    def slots(self, rows: int) -> int:
+        """Return how many slots are expected from its last row to the first of the table."""
+        return max(self.back - 1, 0) * rows + 1
 
 
 @dataclass
@@ -269,14 +287,16 @@ class Mixed:
         reader = Reader(payload)
         form = reader.byte()
         assert (1 <= form <= 16) if taught else form == 0
-        self.checksum = payload[1:5]
-        reader.at = 5
+        self.checksum = payload[1:3] if taught else payload[1:5]
+        reader.at += len(self.checksum)
         self.former = taught.heads if taught else None
         self.next = 0
-        self.heads = [self._head(reader) for _ in range(reader.u())]
+        self.heads = self._heads(reader)
         bits = sm.Bits(payload[reader.at :])
         self.salt = taught.checksum if taught else b""
         if taught:
+            for shaped in taught.shaped.values():
+                shaped.back = form
             self.model, self.shaped, self.latest = taught.model, taught.shaped, taught.latest
             self.model.bits = bits
             self.fields, self.clock_ms = taught.fields, taught.clock_ms
@@ -287,6 +307,11 @@ class Mixed:
         self.latest: dict[tuple[int, int], int] = {}
         self.fields = [Field([0.0] * 6, [4.0] * 6) for _ in range(2 * FIELDS)]
         self.clock_ms, self.rls_left = 0, 4096
+
+    def _heads(self, reader: Reader) -> list[Head]:
+        if self.former is not None and (rows := reader.u()):
+            return [replace(head, rows=rows) for head in self.former if head.kind == READINGS]
+        return [self._head(reader) for _ in range(reader.u())]
 
     def _head(self, reader: Reader) -> Head:
         place = reader.u() if self.former is not None else 0
@@ -306,7 +331,7 @@ class Mixed:
             tables.append(Table(head.kind, head.group, head.length_ms, columns))
         cells = (cell for table in tables for column in table.columns for cell in column)
         coded = b"".join(b"\0" if cell is None else struct.pack("<Bq", 1, cell) for cell in cells)
-        assert zlib.crc32(self.salt + coded).to_bytes(4, "little") == self.checksum
+        assert zlib.crc32(self.salt + coded).to_bytes(4, "little").startswith(self.checksum)
         return tables
 
     def _take(self, head: Head) -> Shaped | None:
@@ -328,28 +353,35 @@ class Mixed:
         tracks = []
         for at, form in enumerate(forms):
             series = known.series[at] if known else None
-            if series:
+            if series and form.is_continued:
+                series.go_on()
+            elif series:
                 series.again()
             elif form.is_varying and at < qualities:
                 has_rls = is_readings and at >= LEAD and self.rls_left > 0
                 self.rls_left -= has_rls
                 series = sm.Series(has_rls=has_rls)
-            if series and form.is_continued:
-                series.is_late = True
+                if form.is_continued:
+                    series.go_on()
+                    if known and known.series[0]:
+                        series.keep_still()
             last = (known.last[at] if known else 0) if form.is_empty else form.first
             is_present = not form.is_empty
             tracks.append(Track(form, at >= qualities, series, last, is_present, form.is_continued))
         columns: list[Column] = [[] for _ in tracks]
         clean = 2
+        gap = float(known.slots(head.rows)) if known else 1.0
         for _ in range(head.rows):
-            clean = self._row(tracks, columns, clean)
+            clean, gap = self._row(tracks, columns, clean, gap)
         if head.kind in (READINGS, GAPS):
             self.clock_ms = tracks[0].last
         units = [form.unit for form in forms]
         self._keep(head, Shaped([t.last for t in tracks], units, [t.series for t in tracks]))
         return columns
 
-    def _row(self, tracks: list[Track], columns: list[Column], clean: int) -> int:
+    def _row(
+        self, tracks: list[Track], columns: list[Column], clean: int, gap: float
+    ) -> tuple[int, float]:
         is_clean = True
         if any(track.is_open for track in tracks):
             is_clean = self.model.flag(CLEAN + clean)
@@ -361,7 +393,7 @@ class Mixed:
                 elif track.form.is_sparse:
                     context = before + 2 * track.is_present
                     before = track.is_present = self.model.flag(PRESENT + context)
-        row, quality = sm.Row(), 0
+        row, quality = sm.Row(gap), 0
         for number, (track, column) in enumerate(zip(tracks, columns, strict=True)):
             if not track.is_quality:
                 column.append(self._value(track, number, row))
@@ -375,7 +407,7 @@ class Mixed:
             else:
                 quality = self._quality(track, quality)
                 column.append(quality)
-        return clean
+        return clean, row.gap
 
     def _value(self, track: Track, number: int, row: sm.Row) -> Cell:
         form = track.form

@@ -111,7 +111,7 @@ class Bits:
 
 # Codec 2: the model ----------------------------------------------------------------------------
 
-HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 3, 12, 64, 11, 25, 64
+HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 3, 12, 64, 11, 25, 128
 
 Shape = tuple[float, float]
 """Offset and sharpness."""
@@ -197,7 +197,10 @@ class Model:
                 part[2 if more else 3] = share
             if not more:
                 return at
-        return self.bits.raw(6)
+        number = 1
+        while number < 64:
+            number = 2 * number + self.flag(64 + number)
+        return number - 64
 
     def digits(self, context: Context, parts: list[list[float]], length: int) -> int:
         modelled = min(length, 3) if length < 20 else 0
@@ -268,7 +271,10 @@ class Rls:
 
     def __init__(self) -> None:
         self.weights = [0.0] * FEATURES
-        self.spread = [[float(a == b) for b in range(FEATURES)] for a in range(FEATURES)]
+        self.loosen()
+
+    def loosen(self) -> None:
+        self.spread = [[0.1 * (a == b) for b in range(FEATURES)] for a in range(FEATURES)]
 
     def learn(self, features: list[float], miss: float) -> None:
         gain = [0.0] * FEATURES
@@ -338,8 +344,9 @@ def cost(miss: float) -> float:
 
 @dataclass
 class Row:
-    """What is known of a row of readings so far."""
+    """What is known of a row of readings so far; `gap` holds for the table."""
 
+    gap: float
     steps: list[float] = field(default_factory=list)
     zeros: int = 0
     residual: int = 0
@@ -350,63 +357,87 @@ class Series:
 
     def __init__(self, *, has_rls: bool) -> None:
         self.again()
+        self.step = self.step_before = 0.0
         self.mean_step, self.seen, self.magnitude = 0.0, 0, 4.0
         self.costs, self.misses = [0.0, 0.5, 0.5, 0.5, 0.7], [4.0] * WAYS
         self.rls = Rls() if has_rls else None
         self.still = self.still_before = 0
-        self.is_late = False
+        self.is_late = self.is_fresh = False
 
     def again(self) -> None:
-        self.last, self.step, self.step_before = 0, 0.0, 0.0
-        self.level, self.miss, self.residuals = 0.0, 0.0, (0, 0)
+        self.last, self.level, self.miss, self.residuals = 0, 0.0, 0.0, (0, 0)
+        self.is_fresh = True
+
+    def go_on(self) -> None:
+        self.last, self.miss, self.residuals = 0, 0.0, (0, 0)
+        self.is_fresh = self.is_late = True
+
+    def keep_still(self) -> None:
+        self.misses, self.magnitude = [0.1] * WAYS, 0.1
 
     def decode(self, model: Model, column: int, row: Row) -> int:
         own = [self.step, self.step_before, self.level, self.miss]
+        if self.is_late:
+            own = [0.0, 0.0, self.level, 0.0]
         beside = row.steps[::-1][: FEATURES - 4]
         features = own + beside + [0.0] * (FEATURES - 4 - len(beside))
         learned = dot(self.rls.weights, features) if self.rls else 0.0
         if not abs(learned) < 1e18:
             learned = 0.0
-        steps = [0.0, self.step, self.mean_step, self.level, learned]
+        gap = row.gap if self.is_late else 1.0
+        steps = [0.0, self.step * gap, self.mean_step * gap, self.level, learned]
         ways = WAYS if self.rls else LEARNED
         way = min(range(ways), key=lambda at: self.costs[at])
+        misses, magnitude = self.misses, self.magnitude
+        if self.is_late:
+            root = math.sqrt(gap)
+            growths = [root, root, root, 1.0, math.sqrt(root)]
+            misses = [miss * growth for miss, growth in zip(misses, growths, strict=True)]
+            if way not in (1, 2):
+                way = min([0, 3, 4][: ways - 2], key=lambda at: misses[at])
+            magnitude = misses[way]
         step = steps[way] if abs(steps[way]) < 4e15 else 0.0
         whole = rounded(step)
-        context = self.context(steps, way, ways, step - float(whole), whole, column, row)
+        shapes = self.shapes(steps, misses, way, ways, whole)
+        context = self.context(shapes, scale_of(magnitude), way, whole, column, row)
         centre = wrap(self.last + whole)
         residual = model.integer(context)
         value = wrap(centre + residual)
-        self.learn(value, residual, steps, features)
-        row.steps.append(self.step)
+        moved = float(wrap(value - self.last))
+        if self.is_late:
+            if column == 0:
+                row.gap = min(max(moved, 1.0), 65536.0)
+            self.last = value
+        else:
+            self.learn(value, residual, steps, features)
+        self.is_late = self.is_fresh = False
+        row.steps.append(moved)
         row.zeros = (row.zeros << 1 | (residual == 0)) & 15
         row.residual = residual
         return value
 
-    def context(
-        self,
-        steps: list[float],
-        way: int,
-        ways: int,
-        fraction: float,
-        whole: int,
-        column: int,
-        row: Row,
-    ) -> Context:
-        shapes = [shape(fraction, self.misses[way])]
+    def shapes(
+        self, steps: list[float], misses: list[float], way: int, ways: int, whole: int
+    ) -> list[Shape]:
+        step = steps[way] if abs(steps[way]) < 4e15 else 0.0
+        shapes = [shape(step - float(whole), misses[way])]
         for other in (LEARNED, 0, 3):
             if other != way and other < ways and len(shapes) < SHAPES:
                 offset = steps[other] - float(whole)
-                known = shape(offset, self.misses[other])
+                known = shape(offset, misses[other])
                 shapes.append(known if abs(offset) < 4e15 else NOTHING)
-        shapes += [NOTHING] * (SHAPES - len(shapes))
-        scale = scale_of(self.magnitude)
+        return shapes + [NOTHING] * (SHAPES - len(shapes))
+
+    def context(
+        self, shapes: list[Shape], scale: int, way: int, whole: int, column: int, row: Row
+    ) -> Context:
         last, before = self.residuals
-        fifth = min(int((fraction + 0.5) * 5.0), 4)
+        fifth = min(int((shapes[0][0] + 0.5) * 5.0), 4)
         hashes = [
             column << 8 | scale,
             column << 16 | digits(last) << 8 | digits(before),
             row.zeros << 8 | (last == 0 and before == 0) << 5 | scale,
-            column << 8 | digits(row.residual) << 4 | scale,
+            3 << 29 | digits(row.residual) << 4 | scale,
             (fifth << 8 | scale) << 4 | way,
             1 << 30 | column << 16 | min(self.still, 255) << 8 | min(self.still_before, 255),
             2 << 30 | column << 20 | (self.last + whole & 0xFFFF) << 4 | min(self.still, 15),
@@ -425,7 +456,9 @@ class Series:
             self.costs[way] += (cost(miss) - self.costs[way]) * 0.05
             self.misses[way] += (miss - self.misses[way]) * rate
         self.miss = step - steps[LEARNED]
-        if self.rls:
+        if self.rls and self.seen == 1 and abs(step - self.step) < abs(step):
+            self.rls.loosen()
+        if self.rls and not self.is_fresh:
             self.rls.learn(features, self.miss)
         self.mean_step += (step - self.mean_step) * 0.1
         self.level = (self.level - step) * 0.85
@@ -433,7 +466,6 @@ class Series:
         self.residuals = residual, self.residuals[0]
         self.step_before, self.step, self.last = self.step, step, value
         self.seen += 1
-        self.is_late = False
         if step == 0.0:
             self.still += 1
         else:

@@ -33,5 +33,13 @@ pub(super) const WINDOW_PRESENT: usize = 33;
 pub(super) const ALIGNED: usize = 37;
 /// A column goes on from the last value of a former table: whether the column before does.
 pub(super) const CONTINUED: usize = 38;
-/// A column that goes on keeps its unit: whether that is 1.
+/// A column that goes on keeps its unit, which is not 1: no context.
 pub(super) const KEPT: usize = 40;
+/// A first value's integer is a multiple of the column's unit: whether it is a time as it is.
+pub(super) const DIVIDED: usize = 42;
+/// The unit of the first column is a multiple of 1000: no context.
+pub(super) const THOUSANDS: usize = 44;
+/// All columns go on from the last values that a keyframe has: no context.
+pub(super) const ALL_CONTINUED: usize = 45;
+/// The digits of a length that no decision says: the digits so far, with a leading 1.
+pub(super) const LENGTH: usize = 64;

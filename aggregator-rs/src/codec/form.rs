@@ -100,6 +100,23 @@ pub(super) struct Frame<'a> {
     pub(super) known: Option<&'a Shaped>,
 }
 
+impl Frame<'_> {
+    /// Whether a keyframe taught what is known.
+    fn has_keyframe(&self) -> bool {
+        self.known.is_some_and(|known| known.back > 0)
+    }
+
+    /// Whether a column has no value, or begins not far from the last one known.
+    fn is_next(&self, at: usize, form: &Form) -> bool {
+        let last = self.known.and_then(|known| known.last.get(at));
+        form.is_empty
+            || last.is_some_and(|last| {
+                let far = digits_of(form.first.wrapping_sub(*last));
+                far <= NEAR.max(digits_of(form.first) / 2)
+            })
+    }
+}
+
 /// Code what the value columns are like, then what the qualities are like.
 pub(super) fn code_forms<C: Coder>(
     model: &mut Model,
@@ -120,14 +137,20 @@ pub(super) fn code_forms<C: Coder>(
         is_again: false,
         is_beside: false,
         residual: 0,
-        is_short: frame.rows <= SHORT,
+        may_go_on: frame.rows <= SHORT || frame.has_keyframe(),
+        all_go_on: false,
     };
+    if frame.has_keyframe() {
+        let mut forms = values.iter().enumerate();
+        let wanted = forms.all(|(at, form)| frame.is_next(at, form));
+        heads.all_go_on = heads.flag(flags::ALL_CONTINUED, false, wanted);
+    }
     for (at, form) in values.iter_mut().enumerate() {
         let again = frame.known.and_then(|known| {
             let unit = known.units.get(at).copied().unwrap_or(1);
             known.last.get(at).map(|last| (*last, unit.max(1)))
         });
-        heads.values(form, whole, again, at < READING_LEAD);
+        heads.values(form, whole, again, at);
     }
     heads.last = Form::default();
     for form in qualities {
@@ -140,6 +163,7 @@ pub(super) fn code_forms<C: Coder>(
 }
 
 /// Codes one form after the other.
+#[allow(clippy::struct_excessive_bools)] // each is a fact of its own
 struct Heads<'a, C> {
     model: &'a mut Model,
     coder: &'a mut C,
@@ -147,11 +171,18 @@ struct Heads<'a, C> {
     is_again: bool,
     is_beside: bool,
     residual: i64,
-    is_short: bool,
+    /// Columns may go on from a former table.
+    may_go_on: bool,
+    /// All do.
+    all_go_on: bool,
 }
 
-/// So many rows are not worth a first value of their own.
-const SHORT: usize = 2;
+/// So many rows are not worth first values of their own; behind a keyframe none are.
+const SHORT: usize = 6;
+/// A difference of so many digits is near in any case.
+const NEAR: u32 = 12;
+/// What the period of slots mostly is a multiple of.
+const SECOND_MS: i64 = 1000;
 
 impl<C: Coder> Heads<'_, C> {
     fn flag(&mut self, flag: usize, context: bool, value: bool) -> bool {
@@ -166,13 +197,7 @@ impl<C: Coder> Heads<'_, C> {
         }
     }
 
-    fn values(
-        &mut self,
-        form: &mut Form,
-        is_whole: bool,
-        again: Option<(i64, i64)>,
-        is_lead: bool,
-    ) {
+    fn values(&mut self, form: &mut Form, is_whole: bool, again: Option<(i64, i64)>, at: usize) {
         if is_whole {
             form.is_empty = false;
             form.is_sparse = false;
@@ -182,7 +207,7 @@ impl<C: Coder> Heads<'_, C> {
         if form.is_empty {
             return;
         }
-        if let (Some((again, unit)), true) = (again, self.is_short) {
+        if let (Some((again, unit)), true) = (again, self.may_go_on) {
             self.go_on(form, again, unit);
             if form.is_continued {
                 self.last = *form;
@@ -191,33 +216,40 @@ impl<C: Coder> Heads<'_, C> {
         }
         let again = again.map(|(again, _)| again);
         form.is_constant = self.flag(flags::CONSTANT, self.last.is_constant, form.is_constant);
-        form.first = self.first(form.first, again);
-        if form.is_constant {
-            form.unit = 1;
+        form.unit = if form.is_constant {
+            1
         } else {
-            let flag = flags::UNIT + 2 * usize::from(is_lead);
-            let has_unit = self.flag(flag, self.last.unit != 1, form.unit != 1);
-            form.unit = if has_unit {
-                let context = Scalar::Unit.context(digits_of(self.last.unit), 0);
-                self.model.integer(self.coder, &context, form.unit)
-            } else {
-                1
-            };
-        }
+            self.unit(form.unit, at)
+        };
+        form.first = self.first(*form, again, at == 0);
         self.last = *form;
+    }
+
+    /// Code what a column's differences are multiples of.
+    fn unit(&mut self, unit: i64, at: usize) -> i64 {
+        let flag = flags::UNIT + 2 * usize::from(at < READING_LEAD);
+        if !self.flag(flag, self.last.unit != 1, unit != 1) {
+            return 1;
+        }
+        let in_seconds = at == 0 && self.flag(flags::THOUSANDS, false, unit % SECOND_MS == 0);
+        let scale = if in_seconds { SECOND_MS } else { 1 };
+        let context = Scalar::Unit.context(digits_of(self.last.unit), 0);
+        let unit = self.model.integer(self.coder, &context, unit / scale);
+        unit.wrapping_mul(scale)
     }
 
     /// Code whether a column goes on from a former table, and in which unit.
     fn go_on(&mut self, form: &mut Form, again: i64, kept: i64) {
         let wanted = self.is_near(form.first, again);
-        form.is_continued = self.flag(flags::CONTINUED, self.last.is_continued, wanted);
+        form.is_continued =
+            self.all_go_on || self.flag(flags::CONTINUED, self.last.is_continued, wanted);
         if !form.is_continued {
             return;
         }
         let unit = unit_from(form, again);
         form.is_constant = false;
         form.first = again;
-        form.unit = if self.flag(flags::KEPT, kept == 1, unit % kept == 0) {
+        form.unit = if kept == 1 || self.flag(flags::KEPT, false, unit % kept == 0) {
             kept
         } else {
             let context = Scalar::Unit.context(digits_of(self.last.unit), 1);
@@ -249,27 +281,39 @@ impl<C: Coder> Heads<'_, C> {
     }
 
     /// A first value: from a former table, from the column before, or as it is.
-    fn first(&mut self, first: i64, again: Option<i64>) -> i64 {
+    fn first(&mut self, form: Form, again: Option<i64>, is_first_column: bool) -> i64 {
+        let first = form.first;
         let beside = self.last.first;
         if let Some(again) = again {
             let wanted = self.is_near(first, again);
             self.is_again = self.flag(flags::AGAIN, self.is_again, wanted);
             if self.is_again {
-                return self.difference(Scalar::FirstAgain, first, again);
+                return self.difference(Scalar::FirstAgain, form, again);
             }
         }
         let wanted = digits_of(first.wrapping_sub(beside)) + 1 < digits_of(first);
         self.is_beside = self.flag(flags::BESIDE, self.is_beside, wanted);
         if self.is_beside {
-            return self.difference(Scalar::FirstBeside, first, beside);
+            return self.difference(Scalar::FirstBeside, form, beside);
         }
-        self.difference(Scalar::First, first, 0)
+        let kind = if is_first_column {
+            Scalar::Time
+        } else {
+            Scalar::First
+        };
+        self.difference(kind, form, 0)
     }
 
-    fn difference(&mut self, kind: Scalar, value: i64, from: i64) -> i64 {
+    fn difference(&mut self, kind: Scalar, form: Form, from: i64) -> i64 {
         let context = kind.context(digits_of(self.last.first), digits_of(self.residual));
-        let wanted = value.wrapping_sub(from);
+        let wanted = form.first.wrapping_sub(from);
+        let is_whole = form.unit != 1 && {
+            let is_whole = wanted.checked_rem(form.unit) == Some(0);
+            self.flag(flags::DIVIDED, kind == Scalar::Time, is_whole)
+        };
+        let unit = if is_whole { form.unit } else { 1 };
+        let wanted = wanted.checked_div(unit).unwrap_or(wanted);
         self.residual = self.model.integer(self.coder, &context, wanted);
-        from.wrapping_add(self.residual)
+        from.wrapping_add(self.residual.wrapping_mul(unit))
     }
 }

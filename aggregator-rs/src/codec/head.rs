@@ -72,6 +72,13 @@ pub(super) fn write_heads(
 ) -> Result<Vec<Head>, Error> {
     let mut known = known.map(Known::new);
     check("tables", tables.len(), TABLES_MAX)?;
+    if let Some(known) = &known {
+        let rows = known.rows_alike(tables);
+        write_u64(out, rows as u64);
+        if rows > 0 {
+            return known.alike(rows, cells_max);
+        }
+    }
     write_u64(out, tables.len() as u64);
     let mut limits = Limits {
         cells: known.as_ref().map_or(0, Known::cells),
@@ -120,6 +127,12 @@ pub(super) fn read_heads(
     known: Option<&[Head]>,
 ) -> Result<Vec<Head>, Error> {
     let mut known = known.map(Known::new);
+    if let Some(known) = &known {
+        let rows = reader.count("rows", ROWS_MAX)?;
+        if rows > 0 {
+            return known.alike(rows, cells_max);
+        }
+    }
     let count = reader.count("tables", TABLES_MAX)?;
     let mut limits = Limits {
         cells: known.as_ref().map_or(0, Known::cells),
@@ -189,6 +202,48 @@ impl<'a> Known<'a> {
     fn cells(&self) -> usize {
         let cells = self.heads.iter().map(|head| head.rows.max(1) * head.width);
         cells.sum()
+    }
+
+    /// The heads of its readings.
+    fn readings(&self) -> impl Iterator<Item = &Head> {
+        let heads = self.heads.iter();
+        heads.filter(|head| head.kind == TableKind::Readings)
+    }
+
+    /// The heads of its readings, each with so many rows.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond the limits.
+    fn alike(&self, rows: usize, cells_max: usize) -> Result<Vec<Head>, Error> {
+        let mut limits = Limits {
+            cells: self.cells(),
+            cells_max,
+        };
+        let heads = self.readings().map(|head| {
+            limits.add(rows, head.width)?;
+            Ok(Head { rows, ..*head })
+        });
+        heads.collect()
+    }
+
+    /// How many rows each of these tables has, if they are of the same heads as its readings and
+    /// all have as many; else 0.
+    fn rows_alike(&self, tables: &[Table]) -> usize {
+        let rows = tables.first().map_or(0, Table::rows);
+        let is_alike = |(head, table): (&Head, &Table)| {
+            (head.kind, head.group, head.width, rows)
+                == (
+                    table.kind(),
+                    table.group(),
+                    table.columns().len(),
+                    table.rows(),
+                )
+        };
+        if self.readings().count() == tables.len() && self.readings().zip(tables).all(is_alike) {
+            rows
+        } else {
+            0
+        }
     }
 
     /// How far on a head stands that is the same but for the rows, counted from 1; 0 for none.

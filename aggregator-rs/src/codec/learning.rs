@@ -115,7 +115,9 @@ fn learn_the_prior() {
         teach(&mut knowledge, &site.tables(rows));
         if random.below(2) == 0 {
             let rows = [rows, rows, 1][random.below(3) as usize];
-            site.skip(rows * random.below(16) as usize);
+            let between = random.below(16);
+            site.skip(rows * between as usize);
+            knowledge.look_back(between as u8 + 1);
             teach(&mut knowledge, &site.tables(rows));
         }
         model = knowledge.model;

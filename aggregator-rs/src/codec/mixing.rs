@@ -6,6 +6,7 @@
 // every index is a constant or was masked to the size of its table; none comes from the input
 #![allow(clippy::indexing_slicing)]
 
+use super::flags;
 use super::logistic::{squash, stretch, tail, EVIDENCE_MAX};
 use super::prior::Prior;
 use super::range::Coder;
@@ -23,7 +24,7 @@ pub(super) const SETS: usize = 11;
 /// Kinds of decisions: zero, sign, length at 20 places, three digits.
 pub(super) const CLASSES: usize = 25;
 /// Flags with an adaptive probability of their own.
-pub(super) const FLAGS: usize = 64;
+pub(super) const FLAGS: usize = 128;
 
 const SLOT_BITS: u32 = 13;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -35,6 +36,7 @@ const NODE_SIGN: u32 = 1;
 const NODE_LENGTH: u32 = 2;
 /// A residual of this many digits behind the first, or more, is written without a model.
 const LENGTH_MAX: u32 = 20;
+const LENGTH_DIGITS: u32 = 6;
 const NODE_DIGITS: u32 = NODE_LENGTH + LENGTH_MAX;
 /// Digits behind the first that are predicted; the others are as good as noise.
 const DIGITS_MODELLED: u32 = 3;
@@ -229,7 +231,18 @@ impl Model {
                 return at;
             }
         }
-        coder.raw(u64::from(length), 6) as u32
+        self.long_length(coder, length)
+    }
+
+    /// Code a length that is [`LENGTH_MAX`] or more: six digits.
+    fn long_length<C: Coder>(&mut self, coder: &mut C, length: u32) -> u32 {
+        let mut head = 1;
+        for place in (0..LENGTH_DIGITS).rev() {
+            let one = length >> place & 1 == 1;
+            let one = self.flag(coder, flags::LENGTH + head, one);
+            head = head << 1 | usize::from(one);
+        }
+        (head - (1 << LENGTH_DIGITS)) as u32
     }
 
     /// Code the digits that follow the first one, which is 1.

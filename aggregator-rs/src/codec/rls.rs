@@ -9,6 +9,8 @@ pub(super) type Features = [f64; FEATURES];
 
 const FORGETTING: f64 = 0.999;
 const RENEWAL: f64 = 1.0 / FORGETTING;
+/// How much weights may move at first.
+const SPREAD: f64 = 0.1;
 /// Beyond this the recursion has lost its footing and begins anew.
 const TRUST_MAX: f64 = 1e6;
 
@@ -22,15 +24,21 @@ pub(super) struct Rls {
 impl Rls {
     /// Begin with nothing learned.
     pub(super) fn new() -> Rls {
-        let mut spread = [[0.0; FEATURES]; FEATURES];
-        for (at, row) in spread.iter_mut().enumerate() {
-            for cell in row.iter_mut().skip(at).take(1) {
-                *cell = 1.0;
-            }
-        }
-        Rls {
+        let mut rls = Rls {
             weights: [0.0; FEATURES],
-            spread,
+            spread: [[0.0; FEATURES]; FEATURES],
+        };
+        rls.loosen();
+        rls
+    }
+
+    /// Keep the weights, but let them move as at first.
+    pub(super) fn loosen(&mut self) {
+        self.spread = [[0.0; FEATURES]; FEATURES];
+        for (at, row) in self.spread.iter_mut().enumerate() {
+            for cell in row.iter_mut().skip(at).take(1) {
+                *cell = SPREAD;
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) enum Scalar {
     Quality,
     /// A window's start, in window lengths from the one expected.
     Start,
+    /// A table's first time, as it is.
+    Time,
 }
 
 /// First direct context of scalars; the scales of series stand before them.

@@ -10,13 +10,20 @@ use super::rls::{Features, Rls, FEATURES};
 /// Ways of predicting a step: none, the last one again, the mean step, the way back to the mean
 /// level, least squares.
 const WAYS: usize = 5;
+const WAY_LEVEL: usize = 3;
 const WAY_LEARNED: usize = 4;
+/// The ways that go further with every slot.
+const WAYS_ON: [usize; 2] = [1, 2];
 /// The ways whose shapes are looked at beside the best one's, most telling first.
-const WAYS_BESIDE: [usize; 3] = [WAY_LEARNED, 0, 3];
+const WAYS_BESIDE: [usize; 3] = [WAY_LEARNED, 0, WAY_LEVEL];
 /// First direct context, and the set of weights, of a value that goes on from a former table.
 const DIRECT_LATE: usize = 44;
 const SET_LATE: usize = 10;
 const OWN_FEATURES: usize = 4;
+/// What a column that did not move probably misses.
+const STILL: f64 = 0.1;
+/// More slots than this say no more.
+const GAP_MAX: f64 = 65_536.0;
 /// Steps beyond this are not predicted: an f64 could not tell their last digit.
 const STEP_MAX: f64 = 4e15;
 /// A prediction beyond this is none; so no number here grows without end.
@@ -42,8 +49,10 @@ pub(super) struct Series {
     misses: [f64; WAYS],
     magnitude: f64,
     residuals: [i64; 2],
-    /// The next value goes on from a former table, an unknown number of rows later.
+    /// The next value goes on from a former table, some slots later.
     is_late: bool,
+    /// The last step was one of a former table, so that least squares would learn wrong.
+    is_fresh: bool,
     rls: Option<Box<Rls>>,
 }
 
@@ -53,9 +62,19 @@ pub(super) struct Row {
     steps: Vec<f64>,
     zeros: u32,
     residual: i64,
+    /// Slots since the last value of columns that go on from a former table.
+    gap: f64,
 }
 
 impl Row {
+    /// A table of which so many slots are expected between its first row and a former table.
+    pub(super) fn new(gap: i64) -> Row {
+        Row {
+            gap: gap as f64,
+            ..Row::default()
+        }
+    }
+
     /// Begin the next row.
     pub(super) fn begin(&mut self) {
         self.steps.clear();
@@ -74,6 +93,7 @@ struct Guess {
     way: usize,
     whole: i64,
     fraction: f64,
+    scale: u32,
     shapes: [Shape; SHAPES],
 }
 
@@ -95,24 +115,36 @@ impl Series {
             magnitude: 4.0,
             residuals: [0; 2],
             is_late: false,
+            is_fresh: false,
             rls: has_rls.then(|| Box::new(Rls::new())),
         }
     }
 
     /// The same kind of column again: how it moves is known, where it stands is not.
     pub(super) fn again(&mut self) {
-        let known = Series::new(false);
-        self.last = known.last;
-        self.step = known.step;
-        self.step_before = known.step_before;
-        self.level = known.level;
-        self.miss = known.miss;
-        self.residuals = known.residuals;
+        self.is_fresh = true;
+        self.last = 0;
+        self.level = 0.0;
+        self.miss = 0.0;
+        self.residuals = [0; 2];
+    }
+
+    /// A column that did not move in a former table.
+    pub(super) fn still(has_rls: bool) -> Series {
+        Series {
+            misses: [STILL; WAYS],
+            magnitude: STILL,
+            ..Series::new(has_rls)
+        }
     }
 
     /// Its next value goes on from a former table.
     pub(super) fn go_on(&mut self) {
         self.is_late = true;
+        self.is_fresh = true;
+        self.last = 0;
+        self.miss = 0.0;
+        self.residuals = [0; 2];
     }
 
     /// Code the next value.
@@ -131,14 +163,33 @@ impl Series {
         } else {
             0.0
         };
-        let steps = [0.0, self.step, self.mean_step, self.level, learned];
-        let guess = self.guess(&steps);
+        let gap = if self.is_late { row.gap } else { 1.0 };
+        let steps = [
+            0.0,
+            self.step * gap,
+            self.mean_step * gap,
+            self.level,
+            learned,
+        ];
+        let guess = if self.is_late {
+            self.guess_late(&steps, gap)
+        } else {
+            self.guess(&steps, self.best_way(), &self.misses, self.magnitude)
+        };
         let context = self.context(&guess, column, row);
         let centre = self.last.wrapping_add(guess.whole);
         let residual = model.integer(coder, &context, value.wrapping_sub(centre));
         let value = centre.wrapping_add(residual);
-        self.learn(value, residual, &steps, &features);
-        row.steps.push(self.step);
+        let step = value.wrapping_sub(self.last) as f64;
+        if self.is_late {
+            if column == 0 {
+                row.gap = step.clamp(1.0, GAP_MAX);
+            }
+            self.arrive(value);
+        } else {
+            self.learn(value, residual, &steps, &features);
+        }
+        row.steps.push(step);
         row.zeros = (row.zeros << 1 | u32::from(residual == 0)) & 15;
         row.residual = residual;
         value
@@ -146,12 +197,12 @@ impl Series {
 
     fn features(&self, row: &Row) -> Features {
         let mut features = [0.0; FEATURES];
-        features[..OWN_FEATURES].copy_from_slice(&[
-            self.step,
-            self.step_before,
-            self.level,
-            self.miss,
-        ]);
+        features[2] = self.level;
+        if !self.is_late {
+            features[0] = self.step;
+            features[1] = self.step_before;
+            features[3] = self.miss;
+        }
         let beside = features.iter_mut().skip(OWN_FEATURES);
         for (feature, step) in beside.zip(row.steps.iter().rev()) {
             *feature = *step;
@@ -159,18 +210,52 @@ impl Series {
         features
     }
 
-    fn guess(&self, steps: &[f64; WAYS]) -> Guess {
-        let ways = if self.rls.is_some() {
+    /// How many ways there are.
+    fn ways(&self) -> usize {
+        if self.rls.is_some() {
             WAYS
         } else {
             WAY_LEARNED
-        };
+        }
+    }
+
+    /// The way that cost least.
+    fn best_way(&self) -> usize {
         let mut way = 0;
-        for other in 1..ways {
+        for other in 1..self.ways() {
             if self.costs[other] < self.costs[way] {
                 way = other;
             }
         }
+        way
+    }
+
+    /// Guess a value so many slots later: what wanders misses more with their square root, what
+    /// is known from the level or from other columns does not or does less.
+    fn guess_late(&self, steps: &[f64; WAYS], gap: f64) -> Guess {
+        let growth = gap.sqrt();
+        let mut misses = self.misses.map(|miss| miss * growth);
+        misses[WAY_LEVEL] = self.misses[WAY_LEVEL];
+        misses[WAY_LEARNED] = self.misses[WAY_LEARNED] * growth.sqrt();
+        let mut way = self.best_way();
+        if !WAYS_ON.contains(&way) {
+            way = 0;
+            for other in WAY_LEVEL..self.ways() {
+                if misses[other] < misses[way] {
+                    way = other;
+                }
+            }
+        }
+        self.guess(steps, way, &misses, misses[way])
+    }
+
+    fn guess(
+        &self,
+        steps: &[f64; WAYS],
+        way: usize,
+        misses: &[f64; WAYS],
+        magnitude: f64,
+    ) -> Guess {
         let step = if steps[way].abs() < STEP_MAX {
             steps[way]
         } else {
@@ -178,13 +263,13 @@ impl Series {
         };
         let whole = step.round();
         let mut shapes = [Shape::default(); SHAPES];
-        shapes[0] = shape(step - whole, self.misses[way]);
+        shapes[0] = shape(step - whole, misses[way]);
         let mut filled = 1;
         for beside in WAYS_BESIDE {
             let offset = steps[beside] - whole;
-            if beside != way && beside < ways && filled < SHAPES {
+            if beside != way && beside < self.ways() && filled < SHAPES {
                 if offset.abs() < STEP_MAX {
-                    shapes[filled] = shape(offset, self.misses[beside]);
+                    shapes[filled] = shape(offset, misses[beside]);
                 }
                 filled += 1;
             }
@@ -193,12 +278,13 @@ impl Series {
             way,
             whole: whole as i64,
             fraction: step - whole,
+            scale: scale(magnitude),
             shapes,
         }
     }
 
     fn context(&self, guess: &Guess, column: u32, row: &Row) -> Context {
-        let scale = scale(self.magnitude);
+        let scale = guess.scale;
         let [last, before] = self.residuals;
         let both = u32::from(last == 0 && before == 0);
         let fifth = ((guess.fraction + 0.5) * 5.0) as u32;
@@ -206,7 +292,7 @@ impl Series {
             column << 8 | scale,
             column << 16 | digits(last) << 8 | digits(before),
             row.zeros << 8 | both << 5 | scale,
-            column << 8 | digits(row.residual) << 4 | scale,
+            3 << 29 | digits(row.residual) << 4 | scale,
             (fifth.min(4) << 8 | scale) << 4 | guess.way as u32,
             1 << 30 | column << 16 | self.still.min(255) << 8 | self.still_before.min(255),
             2 << 30
@@ -233,6 +319,13 @@ impl Series {
         }
     }
 
+    /// Be where a value some slots later is; how far it went says nothing about single steps.
+    fn arrive(&mut self, value: i64) {
+        self.last = value;
+        self.is_late = false;
+        self.is_fresh = false;
+    }
+
     fn learn(&mut self, value: i64, residual: i64, steps: &[f64; WAYS], features: &Features) {
         let step = value.wrapping_sub(self.last) as f64;
         let young = 1.0 / (f64::from(self.seen) + 1.5);
@@ -245,7 +338,13 @@ impl Series {
         }
         self.miss = step - steps[WAY_LEARNED];
         if let Some(rls) = &mut self.rls {
-            rls.learn(features, self.miss);
+            // a totaliser's first step is no change of its rate: what it taught may soon be undone
+            if self.seen == 1 && (step - self.step).abs() < step.abs() {
+                rls.loosen();
+            }
+            if !self.is_fresh {
+                rls.learn(features, self.miss);
+            }
         }
         self.mean_step += (step - self.mean_step) * 0.1;
         self.level = (self.level - step) * 0.85;
@@ -255,7 +354,7 @@ impl Series {
         self.step_before = self.step;
         self.step = step;
         self.last = value;
-        self.is_late = false;
+        self.is_fresh = false;
         self.seen += 1;
         if step == 0.0 {
             self.still += 1;

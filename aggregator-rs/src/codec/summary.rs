@@ -100,6 +100,7 @@ pub(super) fn table<C: Coder>(
         last,
         units: Vec::new(),
         series: Vec::new(),
+        back: 0,
     };
     knowledge.keep(head, shaped);
 }

@@ -41,6 +41,7 @@ pub(super) fn table<C: Coder>(
     columns: &mut [Column],
 ) {
     let known = knowledge.take(head);
+    let gap = known.as_ref().map_or(1, |known| known.slots(head.rows));
     let qualities = match head.kind {
         TableKind::Readings => READING_LEAD + (head.width - READING_LEAD) / 2,
         _ => head.width,
@@ -53,7 +54,15 @@ pub(super) fn table<C: Coder>(
     };
     code_forms(&mut knowledge.model, coder, &mut forms, frame);
     let mut tracks = tracks(knowledge, head, &forms, qualities, known);
-    rows(&mut knowledge.model, coder, &mut tracks, columns, head.rows);
+    let row = Row::new(gap);
+    rows(
+        &mut knowledge.model,
+        coder,
+        &mut tracks,
+        columns,
+        head.rows,
+        row,
+    );
     // other tables do not begin with a time that tells which windows come next
     let has_clock = matches!(head.kind, TableKind::Readings | TableKind::Gaps);
     if let Some(time) = tracks.first().filter(|_| has_clock) {
@@ -67,6 +76,7 @@ pub(super) fn table<C: Coder>(
         last,
         units: forms.iter().map(|form| form.unit).collect(),
         series,
+        back: 0,
     };
     knowledge.keep(head, shaped);
 }
@@ -83,18 +93,26 @@ fn tracks(
         .unwrap_or_default();
     let mut last = known_last.into_iter();
     let mut series = known_series.into_iter();
+    // where the first column moved, there were rows in which the others could have
+    let has_moved = series.as_slice().first().is_some_and(Option::is_some);
     let mut tracks = Vec::with_capacity(forms.len());
     for (at, form) in forms.iter().enumerate() {
         let last = last.next().unwrap_or_default();
         let mut series = series.next().flatten();
         let is_quality = at >= qualities;
         if let Some(series) = &mut series {
-            series.again();
+            if !form.is_continued {
+                series.again();
+            }
         } else if form.is_varying() && !is_quality {
             let is_value = head.kind == TableKind::Readings && at >= READING_LEAD;
             let has_rls = is_value && knowledge.rls_left > 0;
             knowledge.rls_left -= usize::from(has_rls);
-            series = Some(Series::new(has_rls));
+            series = Some(if has_moved && form.is_continued {
+                Series::still(has_rls)
+            } else {
+                Series::new(has_rls)
+            });
         }
         if let (Some(series), true) = (&mut series, form.is_continued) {
             series.go_on();
@@ -117,10 +135,10 @@ fn rows<C: Coder>(
     tracks: &mut [Track],
     columns: &mut [Column],
     rows: usize,
+    mut row: Row,
 ) {
     let is_open = tracks.iter().any(Track::is_open);
     let mut clean = 2;
-    let mut row = Row::default();
     for at in 0..rows {
         let mut is_clean = true;
         if is_open {
