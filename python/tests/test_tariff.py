@@ -157,6 +157,15 @@ def test_days_of_23_and_25_hours_are_covered_without_gap(tmp_path, day, hours):
     assert sum(s.end_ms - s.start_ms for s in stretches) == end_ms - start_ms
 
 
+def test_a_rate_begins_when_its_time_is_shown_first_where_the_clocks_go_back(tmp_path):
+    rest = '[version.tables.rest]\n"00:00" = "night"\n'
+    known = small(tmp_path, (rest, f'{rest}"02:30" = "day"\n'))
+    midnight_ms = ms(2026, 10, 25, zone=BERLIN)
+    night, day = known.stretches(midnight_ms, ms(2026, 10, 26, zone=BERLIN))
+    assert (night.rate, night.end_ms - midnight_ms) == ("night", 5 * HOUR_MS // 2)
+    assert (day.rate, day.end_ms - midnight_ms) == ("day", 25 * HOUR_MS)
+
+
 @given(
     start=st.integers(ms(2026, 1, 2), ms(2026, 12, 1)),
     parts=st.lists(st.integers(1, 40 * HOUR_MS), min_size=1, max_size=4),
