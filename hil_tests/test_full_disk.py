@@ -1,4 +1,4 @@
-"""The hour of full disk, in minutes; what its judge notices."""
+"""The hour of full disk, in two minutes; what its judge notices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ METER = Group(2, "incomer", 1_000, (StoredPoint("a", 0), StoredPoint("b", 0)))
 
 @pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-@pytest.mark.parametrize("mode", ["away", "thief"])
-def test_what_a_full_disk_costs_is_what_the_platform_is_told(tmp_path: Path, mode: str) -> None:
-    outcome = full_disk.run(mode, tmp_path, 90)
+def test_what_a_full_disk_costs_is_what_the_platform_is_told(tmp_path: Path) -> None:
+    outcome = full_disk.run("thief", tmp_path, 100)
     assert not outcome.faults, "\n".join(outcome.lines())
     assert outcome.dropped > 0
 
