@@ -224,10 +224,10 @@ impl Aggregator {
         record: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let state = self.group_mut(group)?;
-        row.check(state.points())?;
+        let is_whole = row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
         row.write(group, record);
-        let in_time = state.push(row);
+        let in_time = state.push(row, is_whole);
         self.late += u64::from(!in_time);
         Ok(())
     }

@@ -93,33 +93,30 @@ impl Row {
 }
 
 impl RowView<'_> {
-    /// Check that a value is absent exactly where the quality says why, or present and flagged.
+    /// Check that a value is absent exactly where the quality says why, or present and flagged;
+    /// return whether the row is whole: a value for every point, and a good one.
     ///
     /// # Errors
     /// `InvalidArgument` when the number of values or qualities is not `points`, or a value is
     /// missing without a reason.
-    pub fn check(self, points: usize) -> Result<(), Error> {
+    pub fn check(self, points: usize) -> Result<bool, Error> {
         if self.values.len() != points || self.qualities.len() != points {
             return Err(Error::InvalidArgument(
                 "a row needs one value or reason for every point of its group",
             ));
         }
+        // no early end: a processor looks at many at once
+        let all = |there: bool, value: &Option<i64>| there & value.is_some();
+        if self.worst() == GOOD && self.values.iter().fold(true, all) {
+            return Ok(true);
+        }
         let mut cells = self.values.iter().zip(self.qualities);
-        let silent = |(value, &quality): (&Option<i64>, &u8)| value.is_none() && quality == GOOD;
-        if !self.is_whole() && cells.any(silent) {
+        if cells.any(|(value, &quality)| value.is_none() && quality == GOOD) {
             return Err(Error::InvalidArgument(
                 "a value is missing without a reason",
             ));
         }
-        Ok(())
-    }
-
-    /// Whether every point has a value, and a good one.
-    #[must_use]
-    pub fn is_whole(self) -> bool {
-        // no early end: a processor looks at many at once
-        let all = |there: bool, value: &Option<i64>| there & value.is_some();
-        self.worst() == GOOD && self.values.iter().fold(true, all)
+        Ok(false)
     }
 
     /// The highest quality number.

@@ -124,8 +124,9 @@ impl Group {
         Ok(())
     }
 
-    pub(super) fn push(&mut self, row: RowView<'_>) -> bool {
-        if self.push_calm(row) {
+    /// Take in a row that was checked; return false when it came too late for a window.
+    pub(super) fn push(&mut self, row: RowView<'_>, is_whole: bool) -> bool {
+        if is_whole && self.push_calm(row) {
             return true;
         }
         self.fold();
@@ -151,8 +152,8 @@ impl Group {
                 (None, None) => {}
             }
         }
-        self.rows.push(row);
-        self.calm_down((in_time && row.is_whole()).then_some(row.at_ms));
+        self.rows.push(row, is_whole);
+        self.calm_down((in_time && is_whole).then_some(row.at_ms));
         in_time
     }
 

@@ -34,14 +34,9 @@ impl Pending {
         self.cells.len() / row_cells(self.points)
     }
 
-    /// Add a row with a value for every point, all of them good.
-    pub(super) fn push_whole(&mut self, row: RowView<'_>) {
-        append(row, &mut self.cells);
-    }
-
-    /// Add a row.
-    pub(super) fn push(&mut self, row: RowView<'_>) {
-        if !row.is_whole() {
+    /// Add a row; a whole one has a good value for every point.
+    pub(super) fn push(&mut self, row: RowView<'_>, is_whole: bool) {
+        if !is_whole {
             self.flagged.push(self.len());
             let marks = row.values.iter().zip(row.qualities);
             self.marks.extend(marks.map(|(value, &quality)| Mark {

@@ -27,13 +27,13 @@ impl Calm {
 }
 
 impl Group {
-    /// Take in a row that only adds to the open windows; return false when it may do more.
+    /// Take in a whole row that only adds to the open windows; return false when it may do more.
     pub(super) fn push_calm(&mut self, row: RowView<'_>) -> bool {
         let Calm {
             until_ms, last_ms, ..
         } = self.calm;
         let in_order = last_ms <= row.at_ms && row.at_ms < until_ms;
-        if !in_order || !row.is_whole() || !self.totalisers_go_on(row) {
+        if !in_order || !self.totalisers_go_on(row) {
             return false;
         }
         if self.demands.is_empty() {
@@ -43,7 +43,7 @@ impl Group {
             self.demands.push(row, &steps);
             self.steps = steps;
         }
-        self.rows.push_whole(row);
+        self.rows.push(row, true);
         self.calm.rows += 1;
         self.calm.last_ms = row.at_ms;
         true
@@ -99,8 +99,9 @@ impl Group {
             windows.push_run(rows, &self.good);
         }
         let held_until_ms = self.hold_until_ms(self.calm.last_ms);
+        let last = self.rows.last(1);
         for (point, good) in self.good.iter_mut().enumerate() {
-            if let (Some(good), Some(&[value])) = (good, rows.columns(point).last()) {
+            if let (Some(good), Some(&[value])) = (good, last.columns(point).next()) {
                 good.at_ms = self.calm.last_ms;
                 good.value = value;
                 good.held_until_ms = held_until_ms;
