@@ -5,6 +5,7 @@ mod columns;
 mod journal;
 mod payload;
 mod signature;
+mod sorter;
 
 use payload::PyKeyframe;
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -385,6 +386,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Keyframe",
             "ScanPlan",
             "SecretKey",
+            "Sorter",
             "anchor_of",
             "decode",
             "decode_columns",
@@ -409,6 +411,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyKeyframe>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
+    module.add_class::<sorter::PySorter>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(payload::decode, module)?)?;
     module.add_function(wrap_pyfunction!(payload::anchor_of, module)?)?;
