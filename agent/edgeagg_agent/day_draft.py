@@ -70,7 +70,7 @@ class Draft:
     def _turn_to(self, schema: bytes) -> Iterator[None]:
         """Let what follows stand under this catalogue."""
         if schema not in self._known:
-            self._known[schema] = packed(schema, self._catalogues.find(schema))
+            self._known[schema] = packed(schema, self._catalogues.body(schema))
             place = len(self._known) - 1
             self._writer.add(BlockKind.CATALOGUE, self._known[schema], place=place)
         place = list(self._known).index(schema)
@@ -79,7 +79,7 @@ class Draft:
             self._place = place
 
     def _drain(self, *, everything: bool) -> Iterator[None]:
-        while (piece := self._sorter.pop(all=everything)) is not None:
+        while (piece := self._sorter.pop(everything=everything)) is not None:
             group, family, first_ms, last_ms, codec, payload = piece
             self._writer.add(
                 BlockKind(family),

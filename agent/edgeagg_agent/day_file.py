@@ -32,6 +32,9 @@ _ENTRY = struct.Struct("<QBBHIIqq")
 _FOOT = struct.Struct("<QIQQQQI4s")
 _CATALOGUE_BYTES_MAX = 16 << 20
 
+_Entry = tuple[int, int, int, int, int, int, int, int]
+"""The fields of a block, in their order."""
+
 
 class BlockKind(IntEnum):
     """What a block's payload is."""
@@ -128,9 +131,8 @@ class DayFile:
         self._file = path.open("rb", buffering=0)
         found = _indexed(self._file)
         self.is_damaged = found is None
-        """Whether the index is: nobody knows what else the file held."""
-        self.blocks, self.lost = found or _looked_for(path.read_bytes())
-        """In the order in which they stand; how many batches, or here how many places, were lost"""
+        """Whether the index is: nobody knows what else the file held, `lost` counts the holes."""
+        self._entries, self.lost = found or _looked_for(path.read_bytes())
 
     def __enter__(self) -> Self:
         """Return the file itself, which is closed at the end."""
@@ -139,40 +141,53 @@ class DayFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks, in the order in which they stand."""
+        return list(map(_made, self._entries))
+
+    def find(self, kind: BlockKind, since_ms: int, until_ms: int) -> Iterator[Block]:
+        """Yield the blocks of a kind that may hold rows in [since, until)."""
+        for entry in self._entries:
+            # most are of other meters' days: no object is made of these
+            if entry[1] == kind and entry[6] < until_ms and entry[7] >= since_ms:
+                yield _made(entry)
+
     def payload(self, block: Block) -> bytes | None:
         """Return what a block holds; None when it is damaged."""
         return _payload(self._file, block)
 
     def schemas(self) -> dict[int, bytes]:
         """Return the hashes of the file's catalogues by their places."""
-        found = {}
-        for block, payload in self._catalogues():
-            found[block.place] = payload[:SCHEMA_BYTES]
+        found: dict[int, bytes] = {}
+        for entry in self._entries:
+            # each stands twice, so one that is damaged is no loss yet
+            if entry[1] == BlockKind.CATALOGUE and entry[3] not in found:
+                payload = _payload(self._file, _made(entry))
+                if payload is not None:
+                    found[entry[3]] = payload[:SCHEMA_BYTES]
         return found
 
     def catalogue(self, place: int) -> Catalogue | None:
         """Return the catalogue at this place, None when the file does not hold it or not whole."""
-        for block, payload in self._catalogues():
-            if block.place == place:
+        for entry in self._entries:
+            if entry[1] == BlockKind.CATALOGUE and entry[3] == place:
+                payload = _payload(self._file, _made(entry)) or b""
                 with contextlib.suppress(FormatError, zlib.error):
-                    body = zlib.decompressobj().decompress(
-                        payload[SCHEMA_BYTES:], _CATALOGUE_BYTES_MAX
-                    )
+                    inflated = zlib.decompressobj()
+                    body = inflated.decompress(payload[SCHEMA_BYTES:], _CATALOGUE_BYTES_MAX)
                     return Catalogue.from_bytes(body)
         return None
 
-    def _catalogues(self) -> Iterator[tuple[Block, bytes]]:
-        for block in self.blocks:
-            # each stands twice, so one that is damaged is no loss yet
-            if block.kind is BlockKind.CATALOGUE:
-                payload = _payload(self._file, block)
-                if payload is not None:
-                    yield block, payload
+
+def packed(schema: bytes, catalogue: bytes | None) -> bytes:
+    """Return the payload of the block of the catalogue with this hash."""
+    return schema + (b"" if catalogue is None else zlib.compress(catalogue, 9))
 
 
-def packed(schema: bytes, catalogue: Catalogue | None) -> bytes:
-    """Return the payload of a catalogue's block."""
-    return schema + (b"" if catalogue is None else zlib.compress(catalogue.to_bytes(), 9))
+def _made(entry: _Entry) -> Block:
+    offset, kind, *fields = entry
+    return Block(offset, BlockKind(kind), *fields)
 
 
 def _payload(file: BinaryIO, block: Block) -> bytes | None:
@@ -196,7 +211,7 @@ def _block(data: bytes, at: int, offset: int) -> Block | None:
     return Block(offset, BlockKind(kind), *fields)
 
 
-def _indexed(file: BinaryIO) -> tuple[Sequence[Block], int] | None:
+def _indexed(file: BinaryIO) -> tuple[Sequence[_Entry], int] | None:
     """Return the blocks that the index names, and the batches lost; None when it is damaged."""
     size = file.seek(0, os.SEEK_END)
     if size < _FOOT.size:
@@ -209,15 +224,12 @@ def _indexed(file: BinaryIO) -> tuple[Sequence[Block], int] | None:
     unchecked = _FOOT.pack(offset, entries, *numbers, 0, _MAGIC)
     if zlib.crc32(unchecked, zlib.crc32(index)) != check:
         return None
-    blocks = [
-        Block(at, BlockKind(kind), *fields) for at, kind, *fields in _ENTRY.iter_unpack(index)
-    ]
-    return blocks, numbers[-1]
+    return list(_ENTRY.iter_unpack(index)), numbers[-1]
 
 
-def _looked_for(data: bytes) -> tuple[Sequence[Block], int]:
+def _looked_for(data: bytes) -> tuple[Sequence[_Entry], int]:
     """Return the blocks that can be read, and in how many places others were."""
-    blocks: list[Block] = []
+    entries: list[_Entry] = []
     holes, end, at = 0, 0, data.find(_MAGIC)
     while at >= 0:
         block = _block(data, at, at)
@@ -225,8 +237,8 @@ def _looked_for(data: bytes) -> tuple[Sequence[Block], int]:
             at = data.find(_MAGIC, at + 1)
             continue
         holes += at > end
-        blocks.append(block)
+        entries.append(astuple(block))
         end = at + _HEAD_BYTES + block.length
         at = data.find(_MAGIC, end)
     # what stands behind the last block is the index, which is damaged
-    return blocks, holes + 1
+    return entries, holes + 1

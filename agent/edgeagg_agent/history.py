@@ -136,11 +136,8 @@ class History:
                     self._known[schema] = file.catalogue(place) or self._catalogues.find(schema)
             wanted = [
                 block
-                for block in file.blocks
-                if block.kind is family
-                and block.first_ms < asked.until_ms
-                and block.last_ms >= asked.since_ms
-                and self._is_wanted(schemas.get(block.place), block.group, asked)
+                for block in file.find(family, asked.since_ms, asked.until_ms)
+                if self._is_wanted(schemas.get(block.place), block.group, asked)
             ]
 
             def read(block: Block) -> Content | None:

@@ -14,8 +14,8 @@ use crate::error::Error;
 use crate::table::{Table, TableKind};
 
 /// Bytes that wait as they came, and packed.
-const LOOSE_BYTES_MAX: usize = 3 << 20;
-const PACKED_BYTES_MAX: usize = 5 << 20;
+const LOOSE_BYTES_MAX: usize = 2 << 20;
+const PACKED_BYTES_MAX: usize = 3 << 20;
 
 /// What is asked for together, and so stands in pieces of its own. The numbers are part of the
 /// format of history.

@@ -297,7 +297,7 @@ class SecretKey:
 
 @final
 class Sorter:
-    """Rows of many payloads, put together by group and in the order of time, some megabytes at most.
+    """Rows of many payloads, put together by group and in the order of time; it keeps some MB.
 
     Every row comes out once, rows of one time in the order in which they came. One thread at a
     time, as for `Aggregator`.
@@ -310,12 +310,12 @@ class Sorter:
 
         CodecError as for `decode`; nothing has been taken in then.
         """
-    def pop(self, *, all: bool = False) -> tuple[int, int, int, int, int, bytes] | None:
+    def pop(self, *, everything: bool = False) -> tuple[int, int, int, int, int, bytes] | None:
         """Return (group, family, first_ms, last_ms, codec, payload) of a complete piece, or None.
 
-        With `all` also of one that is not complete. A family is 1 (readings and gaps) or 2 (all
-        else), the times are those of its earliest and latest row: slot, start of a window or day,
-        closing of an audit. Releases the GIL.
+        With `everything` also of one that is not complete. A family is 1 (readings and gaps) or 2
+        (all else), the times are those of its earliest and latest row: slot, start of a window or
+        day, closing of an audit. Releases the GIL.
         """
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:

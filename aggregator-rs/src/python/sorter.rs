@@ -36,9 +36,9 @@ impl PySorter {
         })?)
     }
 
-    #[pyo3(signature = (*, all=false))]
-    fn pop<'py>(&mut self, py: Python<'py>, all: bool) -> PyResult<Option<PyPiece<'py>>> {
-        let piece = py.detach(|| self.0.pop(all))?;
+    #[pyo3(signature = (*, everything=false))]
+    fn pop<'py>(&mut self, py: Python<'py>, everything: bool) -> PyResult<Option<PyPiece<'py>>> {
+        let piece = py.detach(|| self.0.pop(everything))?;
         Ok(piece.map(|it| {
             let payload = PyBytes::new(py, &it.payload);
             let family = it.family.code();
