@@ -1,12 +1,14 @@
 # Two commands matter: make demo, make test. Both fetch what they need first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver faults forgeries aarch64 bench format lock wheels clean
+.PHONY: help setup demo test rust lint types contracts unit hil-short hil days deliver soak faults forgeries aarch64 bench format lock wheels clean
 
 SECONDS ?= 0
 SEED ?= 1
 DAYS ?= 30
 CUTS ?= 200
+KILLS ?= 10000
+MINUTES ?= 60
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
 BIN := .venv/bin
@@ -17,8 +19,10 @@ help:
 	@echo
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
+	@echo 'make soak              10,000 kills of agents, brokers and receivers, under an hour: 0 lost (KILLS=10000 SEED=1)'
 	@echo 'make model             the transfer as a SPIN model, all states; 15 broken rules must be caught'
 	@echo 'make powercut          200 power cuts of real disks, as root: 0 acknowledged rows lost (CUTS=200 SEED=1)'
+	@echo 'make full-disk         three gateways whose disks are full for an hour, as root: every drop declared (MINUTES=60)'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make deliver           drain, a bad line and a herd of gateways in virtual time, as figures'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
@@ -63,6 +67,11 @@ hil-short: setup
 hil: setup
 	$(BIN)/pytest -q -n $(JOBS) -m 'not long' hil_tests
 	$(BIN)/pytest -q -n $$((2 * $(JOBS))) --dist worksteal -m long hil_tests
+	@$(BIN)/python -m hil_tests.chaos --kills 500 --seed $(SEED)
+
+# docs/model-and-power-cuts.md says what is struck and judged; the broker is mosquitto
+soak: setup
+	@$(BIN)/python -m hil_tests.chaos --kills $(KILLS) --seed $(SEED)
 
 # docs/model-and-power-cuts.md says what these two prove, and what they need
 .PHONY: model powercut
@@ -71,6 +80,11 @@ model: setup
 
 powercut: setup
 	@$(BIN)/python -m hil_tests.powercut --cuts $(CUTS) --seed $(SEED)
+
+# real processes on disks of a fixed size; the platform here, away, and somebody who takes all room
+.PHONY: full-disk
+full-disk: setup
+	@$(BIN)/python -m hil_tests.full_disk --minutes $(MINUTES)
 
 # the agent's and the receiver's logic through simulated days with faults, from a seed
 days: setup

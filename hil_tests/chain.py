@@ -17,6 +17,7 @@ from typing import Any
 from edgeagg import keyfile
 from edgeagg.seal import key_text
 from hil_tests.services.broker import Broker, start_broker
+from hil_tests.services.nursery import Forked, Nursery
 from hil_tests.services.process import Child, free_port, tied_to_parent
 
 PLANT = Path(__file__).parent / "plant"
@@ -41,6 +42,8 @@ class Wiring:
     """NAME=VALUE for agent and receiver."""
     gateway_command: Sequence[str] = ()
     """What stands before the commands of the agent and the meters, as `nsenter` does."""
+    nursery: Nursery | None = None
+    """Where agent and receiver are forked, if they are to start quickly; it has its environment."""
 
 
 class Chain:
@@ -101,12 +104,12 @@ class Chain:
         self.broker_url = f"mqtt://127.0.0.1:{self.broker_port}"
         receive = ["edgeagg", "receive", "--broker", self.broker_url, "--store", self.store]
         receive += ["--admit", "first-use", "--key-file", str(key_file)]
-        self.receiver = self._child("receiver", receive)
+        self.receiver = self._program("receiver", receive)
         clock_file, segment_bytes = self._wiring.agent_clock, self._wiring.segment_bytes
         changed = [] if clock_file is None else ["hil_tests.shifted", str(clock_file)]
         if segment_bytes is not None:
             changed += ["hil_tests.segmented", str(segment_bytes)]
-        self.agent = self._child("agent", [*changed, "edgeagg_agent", "run", str(self.site_file)])
+        self.agent = self._program("agent", [*changed, "edgeagg_agent", "run", str(self.site_file)])
 
     def start(self) -> None:
         """Start everything, the meters first: an agent does not start without its ports."""
@@ -141,7 +144,7 @@ class Chain:
         """Return the process ids of what runs."""
         found = {"broker": self.broker.pid} if self.broker and self.broker.running else {}
         for name in ("meters", "receiver", "agent"):
-            child: Child = getattr(self, name)
+            child: Child | Forked = getattr(self, name)
             if child.running:
                 found[name] = child.pid
         return found
@@ -173,6 +176,12 @@ class Chain:
             child.kill()
         if self.broker is not None:
             self.broker.kill()
+
+    def _program(self, name: str, module: Sequence[str]) -> Child | Forked:
+        nursery, log = self._wiring.nursery, self.directory / f"{name}.log"
+        if nursery is None:
+            return self._child(name, module)
+        return Forked(nursery, module[0], module[1:], name=name, log=log)
 
     def _child(self, name: str, module: Sequence[str]) -> Child:
         command = [sys.executable, "-m", *module]

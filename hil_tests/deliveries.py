@@ -36,6 +36,7 @@ JUDGED_TABLES = ("audits", "uncertainties", "statistics", "demands")
 LEDGER_TABLES = ("statements", "reconciled", "alarms")
 TABLES = (
     *("streams", "batches", "catalogues", "groups", "readings", "windows", "gaps", "quarantine"),
+    "lost_slots",
     *JUDGED_TABLES,
     *LEDGER_TABLES,
 )

@@ -20,6 +20,7 @@ from hil_tests.verdict import Run, Verdict
 _ROUNDING = 1  # of a mantissa: each end is rounded by half at most
 _KNOWN = frozenset({1, 5, 6, 7, 8})  # audits whose energy is what the meter counted meanwhile
 _CATCHING_UP = frozenset({5, 7})  # and perhaps before, while its register stood still
+_LOSING = frozenset({6})  # or less: what a brown-out took from its register
 
 
 def judge_energies(verdict: Verdict, stored: Stored, truth: Truth, run: Run) -> None:
@@ -105,6 +106,9 @@ def _counted(
         late_ms, early_ms = opening_ms + run.blur_ms, closing_ms - run.blur_ms
         shown = truth.shown(meter, point, late_ms) - truth.shown(meter, point, early_ms)
         most = max(most, shown)
+    if audit.kind in _LOSING:
+        shown = truth.shown(meter, point, opening_ms) - truth.shown(meter, point, closing_ms)
+        least = min(least, shown)
     return least - slack <= energy <= most + slack
 
 

@@ -53,7 +53,7 @@ class TimeIsUpError(Exception):
 class _LeapingClock:
     """Passes when somebody waits; it is right."""
 
-    stepped_ms = 0
+    stepped_ms = offset_ns = 0
     is_trusted = knows_past = True
 
     def __init__(self, end_ms: int) -> None:

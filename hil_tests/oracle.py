@@ -27,6 +27,19 @@ def judge(
     stored: Stored, batches: Mapping[tuple[int, int], bytes], truth: Truth, run: Run
 ) -> Verdict:
     """Judge a run by the database and by the messages that the gateway kept, by identity."""
+    verdict = judge_slots(stored, truth, run)
+    _judge_batches(verdict, stored, batches)
+    if run.ahead:
+        verdict.lose(run.ahead, "batches were receipted before they were committed")
+    if stored.conflicts:
+        verdict.double(stored.conflicts, "batches came with other bytes under a known identity")
+    # last, for what is lost above leaves energies that nothing in the database explains
+    judge_energies(verdict, stored, truth, run)
+    return verdict
+
+
+def judge_slots(stored: Stored, truth: Truth, run: Run) -> Verdict:
+    """Judge the rows and gaps of the database, and nothing that was made of them."""
     verdict = Verdict()
     for group in stored.groups:
         for reading in stored.readings.get(group, ()):
@@ -40,13 +53,6 @@ def judge(
             verdict.missed += gap.slot_count * len(group.points)
     _judge_wanted(verdict, stored, truth.meters, run)
     _judge_meters(verdict, stored, run)
-    _judge_batches(verdict, stored, batches)
-    if run.ahead:
-        verdict.lose(run.ahead, "batches were receipted before they were committed")
-    if stored.conflicts:
-        verdict.double(stored.conflicts, "batches came with other bytes under a known identity")
-    # last, for what is lost above leaves energies that nothing in the database explains
-    judge_energies(verdict, stored, truth, run)
     return verdict
 
 

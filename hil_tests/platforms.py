@@ -35,7 +35,7 @@ class Platform:
         url = f"mqtt://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "edgeagg", "receive", "--broker", url]
         self.receiver = Child(
-            tied_to_parent([*command, "--store", self.store]),
+            tied_to_parent([*command, "--store", self.store, "--admit", "first-use"]),
             name="receiver",
             log=directory / "receiver.log",
         )

@@ -161,6 +161,32 @@ class Scenario:
         leaps: Sequence[Span] = (),
     ) -> Verdict:
         """Let everything arrive, end the agent in order, and judge."""
+        run, note = self.end(
+            offsets_ms=offsets_ms, agent_span=agent_span, blur_ms=blur_ms, leaps=leaps
+        )
+        verdict = judge(stored.load(self.chain.store), self._kept(), self.truth(), run)
+        if note:
+            verdict.lose(1, note)
+        for line, count in writes_in((self.chain.directory / "meters.log").read_text("utf-8")):
+            verdict.mistrust(f"{count} requests on line {line} were no reads")
+        return verdict
+
+    def truth(self) -> Truth:
+        """Return what the meters showed."""
+        return Truth(load_site(self.chain.directory / "sim.toml"))
+
+    def end(
+        self,
+        *,
+        offsets_ms: tuple[int, ...] = (0,),
+        agent_span: Span | None = None,
+        blur_ms: int = 2_000,
+        leaps: Sequence[Span] = (),
+    ) -> tuple[Run, str]:
+        """Let everything arrive and end agent and meters in order.
+
+        Returns what is known of the run, and what did not arrive; no text is good news.
+        """
         self.chain.revive()
         self.until(lambda: self._down_ms is None, "the agent's status after its start")
         note = ""
@@ -187,13 +213,7 @@ class Scenario:
             self._wanted(),
             leaps,
         )
-        truth = Truth(load_site(self.chain.directory / "sim.toml"))
-        verdict = judge(stored.load(self.chain.store), self._kept(), truth, run)
-        if note:
-            verdict.lose(1, note)
-        for line, count in writes_in((self.chain.directory / "meters.log").read_text("utf-8")):
-            verdict.mistrust(f"{count} requests on line {line} were no reads")
-        return verdict
+        return run, note
 
     def _wanted(self) -> list[Wanted]:
         """Return the groups that the agent makes of its site file."""
@@ -201,12 +221,15 @@ class Scenario:
         return [Wanted(g.meter, g.period_ms, tuple(p.name for p in g.points)) for g in groups]
 
     def _kept(self) -> dict[tuple[int, int], bytes]:
-        """Return the messages in the gateway's outbox, by identity; the agent must have ended."""
+        """Return the messages that the gateway still has, by identity; the agent must have ended.
+
+        On a small disk the oldest ones are gone.
+        """
         outbox = Outbox(self.chain.directory / "agent", now_ms=0, bytes_max=1 << 40)
         try:
             return {
                 (outbox.epoch, sequence): outbox.read(sequence, GATEWAY)
-                for sequence in range(1, outbox.head + 1)
+                for sequence in range(outbox.first, outbox.head + 1)
             }
         finally:
             outbox.close()

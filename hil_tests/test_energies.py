@@ -14,7 +14,7 @@ from hil_tests.energies import judge_energies
 from hil_tests.oracle import judge
 from hil_tests.sim.profile import Point
 from hil_tests.sim.site import parse_site
-from hil_tests.stored import Group, Reading, Stored, StoredPoint, Window
+from hil_tests.stored import Audit, Group, Reading, Stored, StoredPoint, Window
 from hil_tests.truth import Truth
 from hil_tests.verdict import Run, Span, Verdict
 
@@ -219,3 +219,35 @@ def test_an_energy_of_a_clock_that_was_set_is_judged_in_the_hosts_time(
     run = replace(_RUN, offsets_ms=(0, hour_ms))
     assert verdict_on(moved, truth, run).wrong == 0
     assert verdict_on(moved, truth).wrong == _SLOTS + 2
+
+
+def test_a_dip_may_miss_what_a_brown_out_took_and_no_more() -> None:
+    fault = {
+        "kind": "brown_out",
+        "meter": "m",
+        "from_s": 3_610,
+        "for_s": 3,
+        "saved_every_s": 7,
+    }
+    truth = Truth(parse_site({**_SITE, "fault": [fault]}, where="here"))
+    point = truth.point("m", "active_energy_import")
+    closing_ms = _BEGIN_MS + 9_050
+    closing = truth.shown("m", point, closing_ms)
+    later = range(_BEGIN_MS + 13_050, _BEGIN_MS + 60_000, 1_000)
+    opening_ms = next(at_ms for at_ms in later if truth.shown("m", point, at_ms) >= closing)
+    opening = truth.shown("m", point, opening_ms)
+    counted = truth.counted("m", point, opening_ms) - truth.counted("m", point, closing_ms)
+    assert counted > opening - closing + 1, "the brown-out took something"
+
+    def judged(energy: int) -> Verdict:
+        shown = int(closing * 100), int(opening * 100)
+        audit = Audit(0, 6, closing_ms, shown[0], opening_ms, shown[1], energy)
+        verdict = Verdict()
+        held = Stored((_GROUP,), audits={_GROUP: [audit]})
+        judge_energies(verdict, held, truth, _RUN)
+        return verdict
+
+    across = int(opening * 100) - int(closing * 100)
+    assert judged(across).wrong == 0
+    assert judged(across - 10).wrong == 1
+    assert judged(int(counted * 100) + 100).wrong == 1

@@ -7,7 +7,9 @@ import dataclasses
 import pytest
 
 from edgeagg.batch import check_of
+from edgeagg.content import Content, GapRow
 from edgeagg.model import Quality
+from edgeagg.receiver.audit import SlotBalance
 from edgeagg.receiver.ledger import Alarm, AlarmKind
 from edgeagg.receiver.reconcile import meter_days, reconcile
 from edgeagg.receiver.store import Outcome, Store
@@ -16,10 +18,12 @@ from hil_tests.deliveries import (
     GATEWAY,
     INCOMER,
     OTHER_GATEWAY,
+    PV,
     SLOTS,
     Engine,
     catalogue_of,
     data_of,
+    lost,
     statement_of,
 )
 
@@ -103,6 +107,27 @@ async def test_one_row_that_is_not_as_it_was_stated_makes_the_day_differ(
     assert await matches(store) == [True, True]
     await engine.rows(harm)
     assert False in await matches(store)
+
+
+async def test_what_a_lost_batch_held_is_lost_as_far_as_nothing_explains_it(store: Store) -> None:
+    """Nine slots before the batch that came, all of its own, and ten behind it."""
+    await store.commit([catalogue_of(), data_of(3)])
+    first_ms = EPOCH + SLOTS * 1_000 * 3 - 9_000
+    told = [GapRow(INCOMER, first_ms, first_ms + 4_000, 5, Quality.NOT_KEPT)]
+    told.append(GapRow(PV, first_ms, first_ms + 38_000, 39, Quality.NOT_KEPT))
+    # the next lost batch tells of more, and one that comes late of less
+    longer = dataclasses.replace(told[0], last_due_ms=first_ms + 38_000, slot_count=39)
+    for sequence, rows in ((4, told), (5, [longer, told[1]]), (6, told)):
+        delivery = lost(sequence)
+        delivery = dataclasses.replace(delivery, content=Content((), (), (), lost=tuple(rows)))
+        assert await store.commit([delivery]) == [NEW]
+    counts = {count.meter: count for count in await store.slots(GATEWAY)}
+    # one of the batch's slots of the second meter lies in a gap
+    assert [counts[meter].gap_slots for meter in ("incomer", "pv")] == [0, 1]
+    assert [counts[meter].lost_slots for meter in ("incomer", "pv")] == [19, 19]
+    for count in counts.values():
+        assert count.first_due_ms == first_ms
+        assert SlotBalance(count).unexplained == 0
 
 
 async def test_rows_explain_the_slots_that_a_put_back_gateway_believes_to_have_missed(

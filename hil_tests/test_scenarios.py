@@ -378,7 +378,7 @@ def test_a_disk_that_fails_under_a_running_agent(tmp_path: Path, judge: Judge) -
     with PowerCutDisk(scenario.chain.directory / "agent").mounted() as disk:
         try:
             scenario.start()
-            scenario.run(6)
+            scenario.run(10)  # every meter of the plant is read in each five seconds
             disk.cut()  # from now on every write is an input/output error
             scenario.agent_is_down()  # for what it reads cannot be kept
             asked = asked_in(scenario)

@@ -24,6 +24,7 @@ from edgeagg.receiver.store import (
     Outcome,
     Progress,
     Quarantined,
+    Refused,
     Register,
     SlotCount,
     Store,
@@ -464,9 +465,9 @@ async def test_a_refused_message_is_kept_once_whatever_is_in_it(
 ) -> None:
     largest = random.Random(1).randbytes(256 * 1024)
     for _ in range(2):
-        await store.quarantine(EPOCH, "edgeagg/v1/a/batch", "damaged", largest)
-        await store.quarantine(EPOCH, "edgeagg/v1/a\0/b", "on \0", b"\0")
-        await store.quarantine(EPOCH, "edgeagg/v1/b/batch", "damaged", largest)
+        await store.quarantine(EPOCH, [Refused("edgeagg/v1/a/batch", "damaged", largest)])
+        await store.quarantine(EPOCH, [Refused("edgeagg/v1/a\0/b", "on \0", b"\0")])
+        await store.quarantine(EPOCH, [Refused("edgeagg/v1/b/batch", "damaged", largest)])
     found = await engine.rows("SELECT data FROM quarantine")
     assert sorted(found) == sorted([(b"\0",), (largest,), (largest,)])
 
@@ -477,10 +478,12 @@ async def test_quarantine_drops_the_oldest_beyond_its_rows_and_counts_them(
     del store  # it has made the tables
     bounded = await open_store(engine.url, Bound(rows_max=20))
     for number in range(20):
-        await bounded.quarantine(EPOCH + number, "t", "r", bytes([number]))
+        await bounded.quarantine(EPOCH + number, [Refused("t", "r", bytes([number]))])
     assert await bounded.quarantined() == Quarantined(20, 60, 0, 0)
-    await bounded.quarantine(EPOCH + 20, "t", "r", bytes([20]))
-    await bounded.quarantine(EPOCH + 21, "t", "r", bytes([20]))  # again: it changes nothing
+    await bounded.quarantine(EPOCH + 20, [Refused("t", "r", bytes([20]))])
+    await bounded.quarantine(
+        EPOCH + 21, [Refused("t", "r", bytes([20]))]
+    )  # again: it changes nothing
     kept = sorted(data[0] for (data,) in await engine.rows("SELECT data FROM quarantine"))
     assert kept == list(range(3, 21))
     assert await bounded.quarantined() == Quarantined(18, 54, 3, 9)
@@ -493,14 +496,14 @@ async def test_quarantine_drops_the_oldest_beyond_its_bytes_and_keeps_the_newest
     del store
     bounded = await open_store(engine.url, Bound(bytes_max=1_000))
     for number in range(4):
-        await bounded.quarantine(EPOCH + number, "表", "r", bytes([number]) * 296)
+        await bounded.quarantine(EPOCH + number, [Refused("表", "r", bytes([number]) * 296)])
     assert [row[0] for row in await engine.rows("SELECT received_ms FROM quarantine")] == [
         EPOCH + 1,
         EPOCH + 2,
         EPOCH + 3,
     ]
     assert await bounded.quarantined() == Quarantined(3, 900, 1, 300)
-    await bounded.quarantine(EPOCH + 4, "t", "r", bytes(5_000))
+    await bounded.quarantine(EPOCH + 4, [Refused("t", "r", bytes(5_000))])
     assert await bounded.quarantined() == Quarantined(1, 5_002, 4, 1_200)
     await bounded.close()
 
@@ -510,7 +513,7 @@ async def test_of_a_message_larger_than_any_may_be_only_the_beginning_is_kept(
 ) -> None:
     monster = random.Random(2).randbytes(MESSAGE_BYTES_MAX + 1)
     for _ in range(2):
-        await store.quarantine(EPOCH, "t", "too long", monster)
+        await store.quarantine(EPOCH, [Refused("t", "too long", monster)])
     ((reason, data),) = await engine.rows("SELECT reason, data FROM quarantine")
     assert data == monster[:-1]
     assert reason == "too long (262145 bytes, the first 262144 are kept)"
@@ -519,7 +522,7 @@ async def test_of_a_message_larger_than_any_may_be_only_the_beginning_is_kept(
 async def test_a_quarantine_of_before_there_was_a_bound_is_counted_when_it_is_opened(
     engine: Engine, store: Store
 ) -> None:
-    await store.quarantine(EPOCH, "表", "r", bytes(10))
+    await store.quarantine(EPOCH, [Refused("表", "r", bytes(10))])
     await engine.rows("DROP TABLE quarantine_totals;")
     again = await open_store(engine.url)
     assert await again.quarantined() == Quarantined(1, 14, 0, 0)
@@ -530,7 +533,7 @@ async def test_receivers_that_refuse_at_once_count_every_message(engine: Engine)
     stores = [await open_store(engine.url, Bound(rows_max=10)) for _ in range(3)]
     await asyncio.gather(
         *(
-            each.quarantine(EPOCH + number, "t", "r", bytes([number]))
+            each.quarantine(EPOCH + number, [Refused("t", "r", bytes([number]))])
             for each in stores
             for number in range(30)
         )

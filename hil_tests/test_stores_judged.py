@@ -206,7 +206,7 @@ async def test_a_database_from_before_statements_and_alarms_is_taken_over(engine
     store = await open_store(engine.url)
     await store.commit([catalogue_of(), judged(2)])
     await store.close()
-    dropped = "".join(f"DROP TABLE {table};" for table in LEDGER_TABLES)
+    dropped = "".join(f"DROP TABLE {table};" for table in (*LEDGER_TABLES, "lost_slots"))
     is_sqlite = engine.url.startswith("sqlite")
     version = "PRAGMA user_version = 2;" if is_sqlite else "UPDATE schema_version SET version = 2;"
     await engine.rows(f"{dropped}{version}")
@@ -228,7 +228,7 @@ async def test_tables_of_a_newer_edgeagg_are_refused_and_left_alone(engine: Engi
     newer = "PRAGMA user_version = 99;" if is_sqlite else "UPDATE schema_version SET version = 99;"
     await engine.rows(newer)
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"of version 99; this edgeagg reads up to 3") as found:
+        with pytest.raises(StoreError, match=r"of version 99; this edgeagg reads up to 4") as found:
             await open_store(engine.url)
         assert "\n" not in str(found.value)
 

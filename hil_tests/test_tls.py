@@ -108,7 +108,7 @@ async def what_the_agent_says(
     uplink = Uplink(to, "qp-0001", outbox, cursor, SystemClock(), lambda _origin: None)
     running = asyncio.create_task(uplink.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while len(own_lines(caplog)) < lines:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0.01)
     finally:
@@ -182,7 +182,7 @@ async def test_both_ends_show_their_certificates(
         store = await open_store(f"sqlite:///{tmp_path / 'platform.db'}")
         broker = Broker("localhost", peer.port, tls=True, tls_files=files(authority, platform))
         receiving = asyncio.create_task(receive(Inbox(store), broker, None))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while len(peer.names) < 2:  # noqa: ASYNC110 - the peer is a thread
                 await asyncio.sleep(0.01)
         receiving.cancel()
@@ -191,7 +191,7 @@ async def test_both_ends_show_their_certificates(
     assert peer.names == ["qp-0001", "receiver"]
 
 
-@pytest.mark.long  # the MQTT client waits 10 s for an answer
+@pytest.mark.long  # the uplink waits 20 s for an answer
 @HANDSHAKE_FAILS
 async def test_a_client_without_the_certificate_that_is_asked_for_keeps_trying(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -19,13 +19,12 @@ from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
 from edgeagg_agent.bus.stream import StreamBus
-from edgeagg_agent.clock import Clock, JudgedClock
+from edgeagg_agent.clock import NS_PER_MS, Clock, JudgedClock
 from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.desk import Desk
 from edgeagg_agent.historian import Historian
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
-from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -39,9 +38,6 @@ _log = logging.getLogger(__name__)
 _TICK_MS = 1_000
 _FAREWELL_MS = 5_000
 _REMEMBER_EVERY_TICKS = 60
-TRUST_WAIT_S = 60.0
-"""Nothing is read for so long at the start while nobody vouches for the time."""
-_TRUST_LOOK_MS = 100
 
 
 class Agent:
@@ -66,16 +62,21 @@ class Agent:
             # a former start got as far as that
             identity.adopt(site.key_file)
             self._outbox.signer, following = following, None
+        self._time_file = TimeFile(site.state_directory)
         self._recorder = Recorder(
             site.state_directory,
             self._outbox,
             site.gateway,
             site.catalogue(),
             now_ms=now_ms,
+            boot=self._time_file.boot,
         )
         if following is not None:
             self._recorder.follow_key(following, now_ms)
             identity.adopt(site.key_file)
+        if not clock.is_trusted:
+            self._recorder.held.begin(range(len(site.catalogue().groups)))
+            _log.warning("clock: nobody vouches for the time; what is read waits for it")
         if desk is not None and self._outbox.signer is not None:
             desk.serve(self._outbox.signer)
         self._uplinks = [
@@ -101,7 +102,6 @@ class Agent:
             history_ms=site.history_ms,
         )
         self._memory = Memory(site.state_directory)
-        self._time_file = TimeFile(site.state_directory)
         # once: a plan of a full bus takes longer than a status may
         self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
         self._stopping = asyncio.Event()
@@ -123,7 +123,6 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 uplinks = _start(tasks, "uplink", [uplink.run() for uplink in self._uplinks])
                 health.notify_systemd("READY=1")
-                await self._wait_for_trust()
                 polling = _start(tasks, "poll", [poller.run() for poller in pollers])
                 polling += self._watch(tasks, pollers)
                 await self._keep_time(pollers)
@@ -132,6 +131,7 @@ class Agent:
                 for task in polling:
                     task.cancel()
                 await asyncio.wait(polling)
+                self._settle_time()
                 await self._flush()
                 await self._part()
                 for task in uplinks:
@@ -147,17 +147,6 @@ class Agent:
                 await poller.bus.close()
             self._historian.close()
             self._outbox.close()
-
-    async def _wait_for_trust(self) -> None:
-        """Give NTP and the platform a moment, so that times need not be put right afterwards."""
-        end_s = self._clock.monotonic_s() + TRUST_WAIT_S
-        while not (self._stopping.is_set() or self._clock.is_trusted):
-            if self._clock.monotonic_s() >= end_s:
-                _log.warning("clock: nobody vouches for the time; readings are flagged until then")
-                return
-            health.notify_systemd("WATCHDOG=1")
-            await self._clock.sleep_ms(_TRUST_LOOK_MS)
-            self._clock.now_ms()  # looks whether the kernel vouches for it by now
 
     def _pollers(self) -> list[Poller]:
         pollers = []
@@ -183,34 +172,11 @@ class Agent:
         self, tasks: asyncio.TaskGroup, pollers: Sequence[Poller]
     ) -> list[asyncio.Task[None]]:
         """Start recording, and where the site wants it showing, what the gateway measures."""
-        now_s = self._clock.monotonic_s()
-        watches = [
-            BusWatch(
-                config.name,
-                [meter.name for meter in config.meters],
-                poller.bus.stats,
-                poller.tally,
-                now_s=now_s,
-            )
-            for config, poller in zip(self._site.buses, pollers, strict=True)
-        ]
-        group = len(self._site.catalogue().groups) - 1
-        state = StateWatch(self._state)
-        points = OwnPoints(self._site.gateway, group, watches, state, self._recorder, self._clock)
+        points = OwnPoints.of(self._site, pollers, self._outbox, self._recorder, self._clock)
         running = [points.run()]
         if self._site.metrics_address is not None:
             running.append(points.serve(*self._site.metrics_address))
         return _start(tasks, "own points", running)
-
-    def _state(self) -> tuple[int, ...]:
-        clock = self._clock.state
-        return (
-            self._outbox.dropped_count,
-            self._recorder.counters.not_kept,
-            clock.trust,
-            clock.steps,
-            clock.last_step_ms,
-        )
 
     def _remember(self, pollers: Sequence[Poller]) -> None:
         try:
@@ -253,6 +219,15 @@ class Agent:
             # not wait_for: Python 3.11's loses a cancellation that comes together with the stop
             async with asyncio.timeout(end_s - self._clock.monotonic_s()):
                 await self._stopping.wait()
+
+    def _settle_time(self) -> None:
+        """Let what waits for the time wait no longer than this run, if it need not or must not."""
+        groups = range(len(self._site.catalogue().groups))
+        if self._clock.is_trusted:
+            self._recorder.release(groups, self._clock.offset_ns // NS_PER_MS)
+        elif self.next_origin is not None:
+            # the next epoch's journal begins without what this one's holds
+            self._recorder.release(groups)
 
     @property
     def _begins_anew(self) -> bool:

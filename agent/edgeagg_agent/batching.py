@@ -33,6 +33,18 @@ class Counters:
     not_kept: int = 0
 
 
+@dataclass(slots=True)
+class Unkept:
+    """A cut on its way into the outbox, whose first batch has the sequence `first`."""
+
+    parts: Sequence[Cut]
+    now_ms: int
+    snapshot: bytes
+    first: int
+    keyframe: int
+    batches: list[bytes] | None = None
+
+
 class Batcher:
     """Makes the batches of one gateway, which the outbox's key signs."""
 
@@ -50,7 +62,7 @@ class Batcher:
         keyframe: int,
         codec: int | None,
     ) -> list[bytes]:
-        """Encode and count the parts of a cut, numbered on from `first`.
+        """Encode the parts of a cut, numbered on from `first`; count those the outbox has not yet.
 
         `keyframe` is the sequence that they may refer to, 0 for none; `codec` that of all payloads,
         None for whichever makes the fewest bytes.
@@ -59,6 +71,8 @@ class Batcher:
         for sequence, part in enumerate(parts, start=first):
             encoded = part.encode(codec, anchor=self._anchor(keyframe, sequence))
             messages.append(self._message(sequence, BatchKind.DATA, schema, now_ms, *encoded))
+            if sequence <= self._outbox.head:
+                continue  # a former run made it, kept it and counted it
             values, reasons, missed, windows = part.counts
             self._counters.values += values
             self._counters.reasons += reasons

@@ -5,6 +5,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from edgeagg.model import Catalogue
+from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.rowlog import CHECKPOINT, RowLog
+
 _HEAD = struct.Struct("<QQ16sI")
 
 
@@ -33,3 +37,18 @@ class Checkpoint:
         cut, head, schema, days = _HEAD.unpack_from(record)
         end = _HEAD.size + days
         return Checkpoint(cut, head, schema, record[_HEAD.size : end], record[end:])
+
+
+def last_checkpoint(
+    rows: RowLog, catalogues: Catalogues, configured: Catalogue
+) -> tuple[Checkpoint, Catalogue] | None:
+    """Return the last checkpoint whose catalogue is known, and that; None when there is none."""
+    for number in reversed(rows.numbers()):
+        record = rows.read(number)
+        if record is not None and record[0] == CHECKPOINT:
+            checkpoint = Checkpoint.from_bytes(record[1])
+            known = configured.hash == checkpoint.schema
+            catalogue = configured if known else catalogues.find(checkpoint.schema)
+            if catalogue is not None:
+                return checkpoint, catalogue
+    return None

@@ -390,6 +390,8 @@ def _print_status(values: dict[str, Any], now_ms: int) -> None:
     if values["clock"]["steps"]:
         step_s = values["clock"]["last_step_ms"] / 1000
         print(f"    put {values['clock']['steps']} times since the start, last by {step_s:+g} s")
+    if values["clock"]["retimed_rows"]:
+        print(f"    {values['clock']['retimed_rows']} rows were read before it was, and moved")
     disk = values["disk"]
     if disk["refuses"] or disk["not_kept"] or values["batches"]["dropped"]:
         print(

@@ -19,7 +19,7 @@ from typing import Protocol
 
 _log = logging.getLogger(__name__)
 
-_NS_PER_MS = 1_000_000
+NS_PER_MS = 1_000_000
 _SECOND_NS = 1_000_000_000
 SLEW_MAX_MS = 1_000
 """A clock that is ahead by no more is slowed down; one further ahead is put back."""
@@ -68,6 +68,11 @@ class Clock(Protocol):
         """Tell whether slots that a step forward leaves out were slots at all."""
         ...
 
+    @property
+    def offset_ns(self) -> int:
+        """Return UTC less the monotonic clock."""
+        ...
+
     def now_ms(self) -> int:
         """Return UTC in milliseconds; less than before only if `stepped_ms` tells so."""
         ...
@@ -87,11 +92,6 @@ class JudgedClock(Clock, Protocol):
     @property
     def state(self) -> ClockState:
         """Return what there is to say of the clock."""
-        ...
-
-    @property
-    def offset_ns(self) -> int:
-        """Return UTC less the monotonic clock."""
         ...
 
     def take_platform(self, server_ms: int) -> None:
@@ -123,7 +123,7 @@ class SystemClock:
         """
         self._utc_ns, self._monotonic_ns = utc_ns, monotonic_ns
         self._is_synchronised = is_synchronised
-        self._floor_ns = floor_ms * _NS_PER_MS
+        self._floor_ns = floor_ms * NS_PER_MS
         self.stepped_ms = 0
         self._steps = self._last_step_ms = 0
         self._last_ns = self._begun_ns = monotonic_ns()
@@ -178,7 +178,7 @@ class SystemClock:
         elif self.trust is Trust.RTC or (self.trust is Trust.NEVER and host_ns >= self._floor_ns):
             self.trust = Trust.RTC
             self._approach(host_ns - monotonic_ns, passed_ns)
-        return (monotonic_ns + self._offset_ns) // _NS_PER_MS
+        return (monotonic_ns + self._offset_ns) // NS_PER_MS
 
     def take_platform(self, server_ms: int) -> None:
         """Take in a receipt of this time: it is that late now, or later by how long it travelled.
@@ -188,7 +188,7 @@ class SystemClock:
         self.now_ms()
         if self.trust is Trust.NTP:
             return
-        offset_ns = server_ms * _NS_PER_MS - self._last_ns
+        offset_ns = server_ms * NS_PER_MS - self._last_ns
         ahead_ns = self._offset_ns - offset_ns
         self._best_ns = offset_ns if self._best_ns is None else max(self._best_ns, offset_ns)
         if not self.is_trusted:
@@ -202,7 +202,7 @@ class SystemClock:
         if ahead_ns < 0:
             self._set(offset_ns)
         elif self._last_ns - self._best_since_ns >= _PLATFORM_EVERY_NS:
-            if self._offset_ns - self._best_ns > SLEW_MAX_MS * _NS_PER_MS:
+            if self._offset_ns - self._best_ns > SLEW_MAX_MS * NS_PER_MS:
                 self._set(self._best_ns)
             self._best_ns, self._best_since_ns = None, self._last_ns
 
@@ -217,14 +217,14 @@ class SystemClock:
     def _approach(self, offset_ns: int, passed_ns: int) -> None:
         """Follow forward at once, a little back slowly, and far back at once."""
         ahead_ns = self._offset_ns - offset_ns
-        if 0 < ahead_ns <= SLEW_MAX_MS * _NS_PER_MS:
+        if 0 < ahead_ns <= SLEW_MAX_MS * NS_PER_MS:
             self._offset_ns -= min(ahead_ns, passed_ns // _SLEW_DIVISOR)
         else:
             self._set(offset_ns)
 
     def _set(self, offset_ns: int) -> None:
         """Put the clock, and count what is more than a slew."""
-        step_ms = (offset_ns - self._offset_ns) // _NS_PER_MS
+        step_ms = (offset_ns - self._offset_ns) // NS_PER_MS
         self._offset_ns = offset_ns
         if abs(step_ms) > SLEW_MAX_MS:
             self._steps += 1

@@ -82,13 +82,19 @@ class TimeFile:
         new.replace(self._file)
 
 
-def words(state: ClockState) -> str:
-    """Say to an installer how right the times are."""
+def words(state: ClockState, waiting: int | None = None) -> str:
+    """Say to an installer how right the times are.
+
+    `waiting` is how many readings wait for the time; None where none of them does any more.
+    """
     minutes, seconds = divmod(state.unconfirmed_s, 60)
     for_s = f"{minutes} min" if minutes else f"{seconds} s"
+    then = "times are flagged"
+    if waiting is not None:
+        then = f"waiting for the time: {waiting} rows are kept back until it is known"
     return {
-        Trust.NEVER: f"not synchronised for {for_s} and never set, times are flagged",
-        Trust.RTC: f"not synchronised for {for_s}, times are flagged",
+        Trust.NEVER: f"not synchronised for {for_s} and never set, {then}",
+        Trust.RTC: f"not synchronised for {for_s}, {then}",
         Trust.PLATFORM: f"set by the platform, confirmed {for_s} ago",
         Trust.HOLDOVER: f"not synchronised for {for_s}, right before: it goes on from there",
         Trust.NTP: "synchronised",

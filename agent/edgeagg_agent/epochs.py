@@ -109,8 +109,8 @@ def _renumbered(
     announced = {behind.schema}
     for batch in batches_kept:
         if batch.kind in {BatchKind.CATALOGUE, BatchKind.KEY}:
-            continue  # those in use stand in front; a key signs all that follows anyway
-        if batch.kind is not BatchKind.LOST and batch.schema not in announced:
+            continue  # a catalogue stands in front of what needs it; keys introduce the gateway
+        if any(batch.schema) and batch.schema not in announced:
             known = catalogues.find(batch.schema)
             if known is not None:
                 sequence += 1

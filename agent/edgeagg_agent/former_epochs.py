@@ -57,3 +57,4 @@ class FormerEpochs:
             for cursor in self._directory.glob(f"cursor-*-{epoch}"):
                 cursor.unlink()
             (self._directory / f"{ORIGIN}{epoch}").unlink(missing_ok=True)
+            (self._directory / f"lost-{epoch}").unlink(missing_ok=True)

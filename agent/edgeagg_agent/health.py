@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeagg_agent.clock import ClockState, JudgedClock, Trust
 from edgeagg_agent.clock_trust import words
+from edgeagg_agent.held import Held
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
@@ -55,7 +56,7 @@ def status(
             "missed": counters.missed,
         },
         "windows": counters.windows,
-        "clock": _clock(clock.state),
+        "clock": _clock(clock.state, recorder.held),
         "batches": {
             "cut": counters.batches,
             "bytes": counters.batch_bytes,
@@ -88,14 +89,17 @@ def status(
     }
 
 
-def _clock(state: ClockState) -> dict[str, Any]:
+def _clock(state: ClockState, held: Held) -> dict[str, Any]:
     return {
         "trust": state.trust.name.lower(),
         "is_trusted": state.trust >= Trust.PLATFORM,
         "unconfirmed_s": state.unconfirmed_s,
         "steps": state.steps,
         "last_step_ms": state.last_step_ms,
-        "text": words(state),
+        "waiting_rows": len(held),
+        "retimed_rows": held.retimed_count,
+        "surplus_rows": held.surplus_count,
+        "text": words(state, len(held) if held else None),
     }
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from edgeagg._core import KEYFRAME_BACK_MAX
 from edgeagg.batch import Batch
 from edgeagg.errors import FormatError
+from edgeagg.localdays import CHINA, DAY_MS
 from edgeagg.model import LocalTime
-from edgeagg.statement import OFFSET_MS
 from edgeagg_agent import epochs, segments
 from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.clock import Clock
@@ -39,7 +39,6 @@ LOOK_S = 60.0
 PAUSE_S = 600.0
 """How long nothing is tried after the disk has refused."""
 _EPOCH = dt.date(1970, 1, 1)
-_DAY_MS = 86_400_000
 
 
 class Historian:
@@ -190,11 +189,10 @@ class Historian:
 
 def date_of(at_ms: int, local_time: LocalTime | None) -> dt.date:
     """Return the day that a site's calendar shows; None: China Standard Time."""
-    offset_ms = OFFSET_MS
-    if local_time is not None:
-        changes = [change_ms for change_ms, _ in local_time.offsets]
-        offset_ms = local_time.offsets[max(0, bisect.bisect(changes, at_ms) - 1)][1]
-    days = min(max(0, (at_ms + offset_ms) // _DAY_MS), (dt.date.max - _EPOCH).days)
+    offsets = CHINA if local_time is None else local_time.offsets
+    place = bisect.bisect([change_ms for change_ms, _ in offsets], at_ms) - 1
+    days = max(0, at_ms + offsets[max(0, place)][1]) // DAY_MS
+    days = min(days, (dt.date.max - _EPOCH).days)
     return _EPOCH + dt.timedelta(days=days)
 
 

@@ -1,15 +1,21 @@
-"""What core and statements are told of a catalogue: groups, guards, demands, local time."""
+"""What core and statements are told of a catalogue: groups, guards, demands, local time.
+
+And what is said of slots whose record the journal lost.
+"""
 
 from __future__ import annotations
 
-from edgeagg._core import Aggregator
-from edgeagg.model import Catalogue, Kind, PointInfo
+from edgeagg._core import Aggregator, decode
+from edgeagg.localdays import LocalDays
+from edgeagg.model import Catalogue, Kind, PointInfo, Quality
 from edgeagg.statement import DayBook
 
 
 def day_book(catalogue: Catalogue) -> DayBook:
     """Return the book of days that nothing was read in yet."""
-    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups])
+    local = catalogue.local_time
+    days = LocalDays() if local is None else LocalDays(local.offsets)
+    return DayBook([(len(group.points), group.totalisers) for group in catalogue.groups], days)
 
 
 def make_aggregator(catalogue: Catalogue) -> Aggregator:
@@ -31,6 +37,37 @@ def make_aggregator(catalogue: Catalogue) -> Aggregator:
             if point.demand is not None
         ],
     )
+
+
+def carry_over(
+    former: Catalogue, read: Aggregator, catalogue: Catalogue, aggregator: Aggregator
+) -> None:
+    """Tell the aggregator of a new catalogue where the groups of the former one stand.
+
+    So a group's first slot is counted from there, and no slot is forgotten.
+    """
+    known = [group.identity for group in former.groups]
+    for number, group in enumerate(catalogue.groups):
+        if group.identity in known:
+            last_due_ms = read.last_due_ms(known.index(group.identity))
+            if last_due_ms is not None:
+                aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
+
+
+def declare_lost(catalogue: Catalogue, aggregator: Aggregator, payload: bytes) -> None:
+    """Declare the slots between the last one known of a group and those of this record."""
+    probe = make_aggregator(catalogue)
+    probe.replay(payload)
+    part = probe.cut(0)
+    for _, group, _, _, columns in decode(*part.encode()) if part else ():
+        first_due_ms, last_due_ms = columns[0][0], aggregator.last_due_ms(group)
+        period_ms = catalogue.groups[group].period_ms
+        if first_due_ms is None or last_due_ms is None:
+            continue
+        slots = (first_due_ms - last_due_ms) // period_ms - 1
+        if slots > 0:
+            gap_ms = last_due_ms + period_ms, first_due_ms - period_ms
+            aggregator.push_gap(group, *gap_ms, slots, Quality.STOPPED)
 
 
 def _kind(point: PointInfo) -> bool | tuple[int | None, int, int]:

@@ -58,6 +58,7 @@ STATE_METRICS = (
     Metric("clock_trust", "1", 0, Kind.GAUGE, "0 never set, 1 RTC, 2 platform, 3 holdover, 4 NTP"),
     _count("clock_steps", "times that the clock was put by more than a second"),
     Metric("clock_step", "s", -3, Kind.GAUGE, "how far it was put the last time, back is negative"),
+    _count("clock_retimed", "rows read before the time was known, and given the right one"),
 )
 METER_METRICS = (Metric("completeness", "%", -1, Kind.GAUGE, "readings with a value, last minute"),)
 

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import IO
 
 from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, Keyframe, anchor_of, recode
-from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, check_of
+from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, Range, check_of
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
 from edgeagg_agent import epochs
-from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.catalogues import Announced, Catalogues
 from edgeagg_agent.days import Days
 from edgeagg_agent.former_epochs import FormerEpochs
+from edgeagg_agent.losses import Losses, is_keyframe, keyframe_of
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
@@ -59,6 +60,7 @@ class Outbox:
         self._journal = Journal(self._folder, _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
         self._catalogues = Catalogues(directory)
+        self._losses = Losses(directory, self.epoch)
         self._former = FormerEpochs(directory, self.epoch)
         self.days = Days(directory)
         """The history that was made of batches."""
@@ -141,8 +143,18 @@ class Outbox:
             return record[1]
         if (announcement := self._catalogues.message(self.epoch, sequence)) is not None:
             return announcement
+        return self._lost(sequence, gateway).to_bytes(self.signer)
+
+    def _lost(self, sequence: int, gateway: str) -> Batch:
+        """Return the word that a sequence is lost, where it is its turn with the lost slots."""
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
-        return lost.to_bytes(self.signer)
+        schema = self._losses.of(sequence)
+        catalogue = None if schema is None else self._catalogues.find(schema)
+        said = None if catalogue is None else self._losses.payload(catalogue)
+        if said is None or catalogue is None:
+            return lost
+        codec, payload = said
+        return replace(lost, schema=catalogue.hash, codec=codec, payload=payload)
 
     def check(self, sequence: int) -> bytes | None:
         """Return what a receipt must say of this message; None if it is not kept. Blocks."""
@@ -150,20 +162,17 @@ class Outbox:
         return None if record is None else check_of(record)
 
     def announcements_behind(self, through: int) -> list[int]:
-        """Return the sequences behind `through` that others need: catalogues and keys. Blocks."""
-        return [
-            sequence
-            for sequence in range(through + 1, self.head + 1)
-            if self._kind(sequence) in {BatchKind.CATALOGUE, BatchKind.KEY}
-        ]
+        """Return the sequences behind `through` that others need: catalogues and keys. Blocks.
 
-    def is_key(self, sequence: int) -> bool:
-        """Tell whether a batch names the gateway's next key. Blocks."""
-        return self._kind(sequence) is BatchKind.KEY
+        They are known by their files: reading all batches for them would take as long as the
+        history is.
+        """
+        known = self._catalogues.sequences(self.epoch)
+        return [sequence for sequence in known if through < sequence <= self.head]
 
-    def _kind(self, sequence: int) -> BatchKind | None:
-        record = self._record(sequence) or self._catalogues.message(self.epoch, sequence)
-        return None if record is None else Batch.from_bytes(record).kind
+    def keys(self) -> list[Announced]:
+        """Return what announced the gateway's keys, in all its epochs, oldest first. Blocks."""
+        return self._catalogues.keys()
 
     def begin_epoch(
         self, gateway: str, catalogue: Catalogue, *, after: int, why: Origin, now_ms: int
@@ -227,12 +236,18 @@ class Outbox:
         return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
 
     def announces(self, public: bytes) -> bool:
-        """Tell whether the last batch names this key as the gateway's next."""
+        """Tell whether the last batch names this key as the gateway's next.
+
+        Then its file is there, too: a kill may have come between the two. Blocks; OSError.
+        """
         record = self._journal.read(self.head) if self.head else None
         if record is None:
             return False
         batch = Batch.from_bytes(record[1])
-        return batch.kind is BatchKind.KEY and batch.payload.startswith(public)
+        if batch.kind is not BatchKind.KEY or not batch.payload.startswith(public):
+            return False
+        self._catalogues.keep(record[1])
+        return True
 
     def trim(self) -> None:
         """Keep to the size limit: former epochs go first, then the oldest days, then batches.
@@ -242,7 +257,8 @@ class Outbox:
         with contextlib.suppress(OSError):
             while self.bytes_count > self._bytes_max:
                 if not self._free_history() and not self._free_oldest(None):
-                    return
+                    break
+        self._losses.keep()
 
     def free_delivered(self, cut_ms: int) -> None:
         """Let go of delivered batches that are in day files, cut before `cut_ms`. Blocks.
@@ -289,14 +305,55 @@ class Outbox:
         return cursor
 
     def _free_oldest(self, give_to: Path | None) -> bool:
-        first = self._journal.first
+        first, delivered = self._journal.first, self.delivered
+        self._losses.forget(delivered)
+        leaving = self._leaving()
         if not self._journal.free_oldest(give_to=give_to):
             return False
+        known = {
+            schema: self._catalogues.find(schema) for schema in {batch.schema for batch in leaving}
+        }
+        for batch in leaving:
+            self._note_leaving(batch, known[batch.schema])
+        self._losses.keep()
         self.dropped_count += sum(
-            self._catalogues.message(self.epoch, sequence) is None
-            for sequence in range(max(self.delivered + 1, first), self._journal.first)
+            not self._is_delivered(sequence)
+            and self._catalogues.message(self.epoch, sequence) is None
+            for sequence in range(max(delivered + 1, first), self._journal.first)
         )
         return True
+
+    def _is_delivered(self, sequence: int) -> bool:
+        """Tell whether every destination has a sequence."""
+        return bool(self._cursors) and all(cursor.has(sequence) for cursor in self._cursors)
+
+    def _leaving(self) -> list[Batch]:
+        """Return those of the oldest segment that lose something, or that others begin with."""
+        files = sorted(self._folder.glob("*.journal"))
+        if len(files) < 2:  # the only one stays
+            return []
+        end = int(files[1].stem)
+        after = max(self._journal.first, end - KEYFRAME_BACK_MAX)
+        leaving = []
+        for sequence in range(self._journal.first, end):
+            if sequence < after and self._is_delivered(sequence):
+                continue
+            record = self._record(sequence)
+            if record is not None:
+                leaving.append(Batch.from_bytes(record))
+        return leaving
+
+    def _note_leaving(self, batch: Batch, catalogue: Catalogue | None) -> None:
+        if is_keyframe(batch):
+            self._losses.note_keyframe(batch.sequence, batch.payload)
+        holds_slots = batch.kind is BatchKind.DATA or (batch.kind is BatchKind.LOST and batch.codec)
+        if self._is_delivered(batch.sequence) or not holds_slots:
+            return
+        begins = keyframe_of(batch)
+        if catalogue is not None and begins is not None:
+            own = begins == batch.sequence
+            keyframe = None if own else self._losses.keyframe(begins)
+            self._losses.note(batch, catalogue, keyframe)
 
     def _stage(self, record: bytes) -> None:
         for _ in range(_ROOM_TRIES):
@@ -321,9 +378,17 @@ class Cursor:
         self._path = path
         slots = [_slot(part) for part in _parts(path)]
         self._generation, self.through = max(slots)
+        self._ranges: tuple[Range, ...] = ()
 
-    def advance(self, through: int) -> None:
-        """Move, and remember."""
+    def has(self, sequence: int) -> bool:
+        """Tell whether the last receipt of this run holds a sequence."""
+        if sequence <= self.through:
+            return True
+        return any(first <= sequence <= last for first, last in self._ranges)
+
+    def advance(self, through: int, ranges: tuple[Range, ...] = ()) -> None:
+        """Move, and remember; what is beyond a gap only until the next start."""
+        self._ranges = ranges
         if through == self.through:
             return
         self.through = through

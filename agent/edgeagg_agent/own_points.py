@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from edgeagg.model import Quality
 from edgeagg_agent import books, metrics
-from edgeagg_agent.clock import Clock
+from edgeagg_agent.clock import Clock, JudgedClock
 from edgeagg_agent.metrics import BusWatch, StateWatch
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.poller import Poller
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.schedule import Schedule, Slot, Wait
+from edgeagg_agent.site import Site
+from edgeagg_agent.slots import flagged
+from edgeagg_agent.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +39,42 @@ class OwnPoints:
         self._gateway, self._group = gateway, group
         self._watches, self._state = watches, state
         self._recorder, self._clock = recorder, clock
+        self._waiting = Waiting(recorder, clock, [group])
+
+    @classmethod
+    def of(
+        cls,
+        site: Site,
+        pollers: Sequence[Poller],
+        outbox: Outbox,
+        recorder: Recorder,
+        clock: JudgedClock,
+    ) -> OwnPoints:
+        """Watch the pollers of a site, one per bus in its order, and what its state keeps."""
+        now_s = clock.monotonic_s()
+        watches = [
+            BusWatch(
+                config.name,
+                [meter.name for meter in config.meters],
+                poller.bus.stats,
+                poller.tally,
+                now_s=now_s,
+            )
+            for config, poller in zip(site.buses, pollers, strict=True)
+        ]
+
+        def state() -> tuple[int, ...]:
+            return (
+                outbox.dropped_count,
+                recorder.counters.not_kept,
+                clock.state.trust,
+                clock.state.steps,
+                clock.state.last_step_ms,
+                recorder.held.retimed_count,
+            )
+
+        group = len(site.catalogue().groups) - 1
+        return cls(site.gateway, group, watches, StateWatch(state), recorder, clock)
 
     async def run(self) -> None:
         """Record what falls due; ends only by cancellation."""
@@ -41,6 +82,10 @@ class OwnPoints:
         schedule, stepped_ms = self._take_over(periods_ms, Quality.STOPPED)
         while True:
             now_ms = self._clock.now_ms()
+            if self._waiting.is_over():
+                known = self._waiting.release()
+                schedule, stepped_ms = self._take_over(periods_ms, Quality.STOPPED, known)
+                continue
             if self._clock.stepped_ms != stepped_ms:
                 schedule, stepped_ms = self._take_over(periods_ms, Quality.CLOCK_UNTRUSTED)
                 continue
@@ -50,7 +95,9 @@ class OwnPoints:
                 case Slot() as slot:
                     self._record(slot)
 
-    def _take_over(self, periods_ms: Mapping[int, int], reason: Quality) -> tuple[Schedule, int]:
+    def _take_over(
+        self, periods_ms: Mapping[int, int], reason: Quality, known: Collection[int] = ()
+    ) -> tuple[Schedule, int]:
         """Plan from now on; return the plan and the steps of the clock that it knows of."""
         now_ms, stepped_ms = self._clock.now_ms(), self._clock.stepped_ms
         schedule = Schedule(periods_ms, now_ms)
@@ -61,6 +108,7 @@ class OwnPoints:
             now_ms,
             reason=reason,
             knows_past=self._clock.knows_past,
+            known=known,
         )
         return schedule, stepped_ms
 
@@ -76,12 +124,18 @@ class OwnPoints:
         now_s = self._clock.monotonic_s()
         values = [value for watch in self._watches for value in watch.sample(now_s)]
         values += self._state.sample()
+        if self._waiting.holds(slot.group):
+            qualities = bytes(len(values))
+            self._waiting.hold(
+                slot.group, due_ms=slot.due_ms, age_ms=0, values=values, qualities=qualities
+            )
+            return
         self._recorder.row(
             slot.group,
             due_ms=slot.due_ms,
             at_ms=max(slot.due_ms, self._clock.now_ms()),
             values=values,
-            qualities=books.flagged(bytes(len(values)), is_trusted=self._clock.is_trusted),
+            qualities=flagged(bytes(len(values)), is_trusted=self._clock.is_trusted),
         )
 
     async def serve(self, host: str, port: int) -> None:

@@ -7,7 +7,7 @@ When to ask whom, and how much of the bus a failing meter may cost, is decided i
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from edgeagg.model import Quality
 from edgeagg_agent import books
@@ -21,6 +21,8 @@ from edgeagg_agent.reader import MeterReader
 from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.scan import Scan
 from edgeagg_agent.schedule import Schedule, Slot, Trait, Wait
+from edgeagg_agent.slots import flagged
+from edgeagg_agent.waiting import Waiting
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Poller:
         self._groups = dict(groups)
         self._recorder, self._clock, self._spare = recorder, clock, spare
         self._stepped_ms = clock.stepped_ms
+        self._waiting = Waiting(recorder, clock, self._groups)
         self._failed: dict[int, Scan] = {}  # scans that are to be repeated, by group
 
     async def run(self) -> None:
@@ -58,10 +61,8 @@ class Poller:
         dispatcher = self._take_over(Quality.STOPPED)
         while True:
             self.beat_ms = self._clock.now_ms()
-            if self._clock.stepped_ms != self._stepped_ms:
-                for slot in dispatcher.held():
-                    self._record(slot, self._failed.pop(slot.group))
-                dispatcher = self._take_over(Quality.CLOCK_UNTRUSTED)
+            if (planned := self._plan_anew(dispatcher)) is not None:
+                dispatcher = planned
                 continue
             match dispatcher.next(self.beat_ms):
                 case Wait(until_ms):
@@ -80,8 +81,22 @@ class Poller:
                     wasted_us = await reader.probe()
                     dispatcher.probed(meter, self._clock.now_ms(), wasted_us=wasted_us)
 
-    def _take_over(self, reason: Quality) -> Dispatcher:
-        """Plan from now on, and declare the slots since the last one read as not read."""
+    def _plan_anew(self, dispatcher: Dispatcher) -> Dispatcher | None:
+        """Return a new plan where the time turned out to be another; None where it goes on."""
+        is_over = self._waiting.is_over()
+        if not is_over and self._clock.stepped_ms == self._stepped_ms:
+            return None
+        for slot in dispatcher.held():
+            self._record(slot, self._failed.pop(slot.group))
+        if is_over:
+            return self._take_over(Quality.STOPPED, self._waiting.release())
+        return self._take_over(Quality.CLOCK_UNTRUSTED)
+
+    def _take_over(self, reason: Quality, known: Collection[int] = ()) -> Dispatcher:
+        """Plan from now on, and declare the slots since the last one read as not read.
+
+        `known` are groups that waited for the time, and whose last slot is right by now.
+        """
         now_ms, self._stepped_ms = self._clock.now_ms(), self._clock.stepped_ms
         periods_ms = {
             group: reader.meter.groups[place].period_ms
@@ -107,6 +122,7 @@ class Poller:
             now_ms,
             reason=reason,
             knows_past=self._clock.knows_past,
+            known=known,
         )
         meters = {group: places[reader] for group, (reader, _) in self._groups.items()}
         return Dispatcher(schedule, Attention(now_ms, spare=self._spare), meters)
@@ -138,8 +154,11 @@ class Poller:
     async def _notice_replaced(self, reader: MeterReader) -> None:
         """Have the registers of another meter counted from where they stand."""
         if await reader.find_replaced():
-            for group, (other, _) in self._groups.items():
-                if other is reader:
+            for group in (g for g, (other, _) in self._groups.items() if other is reader):
+                if self._waiting.holds(group):
+                    due_ms = self.beat_ms
+                    self._waiting.hold(group, due_ms=due_ms, age_ms=0, values=None)
+                else:
                     self._recorder.replaced(group)
             name, serial = reader.meter.name, reader.learned.serial
             _log.warning("meter %s: another meter hangs there, serial number %s", name, serial)
@@ -169,7 +188,16 @@ class Poller:
         now_ms -= step_ms
         is_trusted = self._clock.is_trusted and not step_ms
         at_ms = max(slot.due_ms, now_ms - round(age_s * 1000))
-        if isinstance(scan.decoder, RegisterDecoder) and is_trusted:
+        if self._waiting.holds(slot.group):
+            values, qualities = scan.decode()
+            self._waiting.hold(
+                slot.group,
+                due_ms=slot.due_ms,
+                age_ms=round(age_s * 1000),
+                values=values,
+                qualities=qualities,
+            )
+        elif isinstance(scan.decoder, RegisterDecoder) and is_trusted:
             qualities = self._recorder.scan(
                 slot.group,
                 due_ms=slot.due_ms,
@@ -185,7 +213,7 @@ class Poller:
                 due_ms=slot.due_ms,
                 at_ms=at_ms,
                 values=values,
-                qualities=books.flagged(qualities, is_trusted=is_trusted),
+                qualities=flagged(qualities, is_trusted=is_trusted),
             )
         self.tally.note(reader.meter.name, slots=len(qualities), values=qualities.count(0))
         self.tally.lateness_ms = max(self.tally.lateness_ms, now_ms - slot.due_ms)

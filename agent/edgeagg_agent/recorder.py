@@ -16,20 +16,20 @@ import contextlib
 import logging
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg._core import CODEC_DELTA, Cut, Journal, ScanPlan, decode
 from edgeagg.model import Catalogue, Quality
 from edgeagg.seal import Signer
-from edgeagg_agent.batching import Batcher, Counters
+from edgeagg_agent.batching import Batcher, Counters, Unkept
 from edgeagg_agent.catalogues import Catalogues
-from edgeagg_agent.checkpoint import Checkpoint
+from edgeagg_agent.checkpoint import Checkpoint, last_checkpoint
 from edgeagg_agent.epochs import READINGS
-from edgeagg_agent.judging import day_book, make_aggregator
+from edgeagg_agent.held import Held, HeldRow, Release
+from edgeagg_agent.judging import carry_over, day_book, declare_lost, make_aggregator
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.owed import Owed
-from edgeagg_agent.rowlog import CHECKPOINT, CUT, ROW, RowLog
+from edgeagg_agent.rowlog import CHECKPOINT, CUT, HELD, RELEASE, ROW, RowLog
 
 _log = logging.getLogger(__name__)
 
@@ -42,18 +42,6 @@ WAITING_BYTES_MAX = 2 << 20  # of journal records: two hours of 128 meters with 
 PENDING_CELLS_MAX = 1 << 20  # of readings that wait to be cut while the disk refuses
 
 
-@dataclass(slots=True)
-class _Unkept:
-    """A cut on its way into the outbox, whose first batch has the sequence `first`."""
-
-    parts: Sequence[Cut]
-    now_ms: int
-    snapshot: bytes
-    first: int
-    keyframe: int
-    batches: list[bytes] | None = None
-
-
 class Recorder:
     """The only writer of the state directory."""
 
@@ -61,9 +49,19 @@ class Recorder:
     """Of payloads; None: whichever makes the fewest bytes."""
 
     def __init__(
-        self, directory: Path, outbox: Outbox, gateway: str, catalogue: Catalogue, *, now_ms: int
+        self,
+        directory: Path,
+        outbox: Outbox,
+        gateway: str,
+        catalogue: Catalogue,
+        *,
+        now_ms: int,
+        boot: str = "",
     ) -> None:
-        """Open the readings' journal and take up what a former run left in it. Blocks."""
+        """Open the readings' journal and take up what a former run left in it. Blocks.
+
+        `boot` is this boot's id: what waits for the time since an earlier one waits in vain.
+        """
         self.counters = Counters()
         self._outbox = outbox
         self._batcher = Batcher(gateway, outbox, self.counters)
@@ -71,12 +69,14 @@ class Recorder:
         folder = directory / f"{READINGS}{outbox.epoch}"
         self._rows = RowLog(Journal(folder, _SEGMENT_BYTES), folder, outbox.make_room)
         self._owed = Owed()
-        self._unkept: _Unkept | None = None
+        self.held = Held(boot)
+        """What waits until somebody vouches for the time; nothing is cut meanwhile."""
+        self._unkept: Unkept | None = None
         self.is_refused = False
         """Whether the disk refused the last write."""
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
-        found = self._last_checkpoint(catalogue)
+        found = last_checkpoint(self._rows, self._catalogues, catalogue)
         self._catalogue = found[1] if found else catalogue
         self._aggregator = make_aggregator(self._catalogue)
         self._days = day_book(self._catalogue)
@@ -84,6 +84,8 @@ class Recorder:
             self._announce(now_ms)
             return
         self._take_up(found[0])
+        if self._catalogue != catalogue or not self.held.is_of_this_boot:
+            self.release(range(len(self._catalogue.groups)))
         if self._catalogue != catalogue:
             self._change_catalogue(catalogue, now_ms)
 
@@ -109,8 +111,8 @@ class Recorder:
         return self._rows.waiting_bytes
 
     def last_due_ms(self, group: int) -> int | None:
-        """Return the group's last slot that is accounted for."""
-        return self._aggregator.last_due_ms(group)
+        """Return the group's last slot that is accounted for; None while it waits for the time."""
+        return None if self.held.holds(group) else self._aggregator.last_due_ms(group)
 
     def scan(
         self,
@@ -149,8 +151,8 @@ class Recorder:
     def gap(
         self, group: int, *, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
     ) -> None:
-        """Declare a run of slots that nobody read."""
-        if self._has_room(group, first_due_ms, last_due_ms, slots):
+        """Declare a run of slots that nobody read; those of a group that waits show later."""
+        if not self.held.holds(group) and self._has_room(group, first_due_ms, last_due_ms, slots):
             self._push_gap(group, first_due_ms, last_due_ms, slots, reason)
 
     def replaced(self, group: int) -> None:
@@ -162,6 +164,26 @@ class Recorder:
         if (run := self._owed.take(group)) is not None:
             self._push_gap(group, *run, Quality.NOT_KEPT)
         self._rows.stage(ROW, self._aggregator.restart_group(group, last_due_ms))
+
+    def hold(self, row: HeldRow) -> None:
+        """Record one slot of a group that waits for the time."""
+        self._rows.stage(HELD, self.held.add(row))
+
+    def release(self, groups: Sequence[int], offset_ms: int | None = None) -> frozenset[int]:
+        """Let groups wait no longer, and record what was held of them in its right time.
+
+        `offset_ms` is UTC less the monotonic clock; None gives the time up, and rows are flagged.
+        Return the groups of which there was anything.
+        """
+        release = Release(tuple(filter(self.held.holds, groups)), offset_ms)
+        if release.groups:
+            for _ in range(2):  # one may be damaged
+                self._rows.stage(RELEASE, release.to_bytes())
+        return self._settle(release)
+
+    def _settle(self, release: Release) -> frozenset[int]:
+        periods_ms = [group.period_ms for group in self._catalogue.groups]
+        return self.held.settle(release, self._aggregator, periods_ms)
 
     async def commit(self) -> None:
         """Return when everything recorded before this call is on the disk, or the disk refused.
@@ -176,20 +198,20 @@ class Recorder:
 
         `receipted` is the last sequence that every destination has: batches may begin with what a
         keyframe up to there taught. While the disk refuses nothing is cut: a cut stands behind its
-        readings in the journal.
+        readings in the journal. Nor is it while rows wait for the time: no checkpoint has those.
         """
         async with self._cutting:
             if self.is_refused or self._unkept is not None:
                 await self.commit()
-                if self.is_refused:
-                    return 0
+            if self.is_refused or self.held:
+                return 0
             keyframe = 0
             if receipted:
                 keyframe = await asyncio.to_thread(self._outbox.keyframe, receipted)
             # from here to the commit nothing else can record: the cut stands behind its readings
             parts = list(self._parts(now_ms))
             snapshot = self._aggregator.snapshot()
-            self._unkept = _Unkept(parts, now_ms, snapshot, self._outbox.head + 1, keyframe)
+            self._unkept = Unkept(parts, now_ms, snapshot, self._outbox.head + 1, keyframe)
             self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first, keyframe, _FOR_ROWS))
             await self.commit()
             return 0 if self._unkept else len(parts)
@@ -202,6 +224,7 @@ class Recorder:
         former = self._outbox.signer
         if former is None:
             raise ValueError("a key follows another")
+        self.release(range(len(self._catalogue.groups)))
         self._write(self._cut_record(now_ms, _FOR_ROWS))
         self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
         announcement = self._batcher.key(following, former, now_ms)
@@ -362,8 +385,8 @@ class Recorder:
                 continue
             kind, payload = record
             self._rows.found(payload)
-            if kind == ROW:
-                self._replay(payload, is_behind_damage=lost > 0)
+            if kind in {ROW, HELD, RELEASE}:
+                self._replay(kind, payload, is_behind_damage=lost > 0)
             elif kind == CUT:
                 self._rows.last_cut = number
                 now_ms, first, keyframe, what_for = _CUT_HEAD.unpack(payload)
@@ -383,40 +406,19 @@ class Recorder:
                 has_delivered = has_delivered or self._outbox.head > head
         self.counters.damaged += lost
 
-    def _replay(self, payload: bytes, *, is_behind_damage: bool) -> None:
+    def _replay(self, kind: int, payload: bytes, *, is_behind_damage: bool) -> None:
         try:
-            if is_behind_damage:
-                self._declare_lost(payload)
-            self._aggregator.replay(payload)
+            if kind == HELD:
+                self.held.found(payload)
+            elif kind == RELEASE:
+                self._settle(Release.from_bytes(payload))
+            else:
+                if is_behind_damage:
+                    declare_lost(self._catalogue, self._aggregator, payload)
+                self._aggregator.replay(payload)
         except ValueError:
             # damage that the checksum missed, or a slot twice: its group goes on behind it
             self.counters.damaged += 1
-
-    def _declare_lost(self, payload: bytes) -> None:
-        """Declare the slots between the last one known of a group and those of this record."""
-        probe = make_aggregator(self._catalogue)
-        probe.replay(payload)
-        part = probe.cut(0)
-        for _, group, _, _, columns in decode(*part.encode()) if part else ():
-            first_due_ms, last_due_ms = columns[0][0], self._aggregator.last_due_ms(group)
-            period_ms = self._catalogue.groups[group].period_ms
-            if first_due_ms is None or last_due_ms is None:
-                continue
-            slots = (first_due_ms - last_due_ms) // period_ms - 1
-            if slots > 0:
-                gap_ms = last_due_ms + period_ms, first_due_ms - period_ms
-                self._aggregator.push_gap(group, *gap_ms, slots, Quality.STOPPED)
-
-    def _last_checkpoint(self, configured: Catalogue) -> tuple[Checkpoint, Catalogue] | None:
-        for number in reversed(self._rows.numbers()):
-            record = self._rows.read(number)
-            if record is not None and record[0] == CHECKPOINT:
-                checkpoint = Checkpoint.from_bytes(record[1])
-                known = configured.hash == checkpoint.schema
-                catalogue = configured if known else self._catalogues.find(checkpoint.schema)
-                if catalogue is not None:
-                    return checkpoint, catalogue
-        return None
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
@@ -424,13 +426,7 @@ class Recorder:
         parts = list(self._parts(now_ms))
         self._deliver(parts, now_ms, 0, self._aggregator.snapshot(), ends_days=True)
         aggregator = make_aggregator(catalogue)
-        known = [group.identity for group in self._catalogue.groups]
-        for number, group in enumerate(catalogue.groups):
-            if group.identity in known:
-                last_due_ms = self._aggregator.last_due_ms(known.index(group.identity))
-                if last_due_ms is not None:
-                    # so that the group's first slot is counted from there, and no slot is forgotten
-                    aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
+        carry_over(self._catalogue, self._aggregator, catalogue, aggregator)
         while aggregator.cut(now_ms) is not None:
             pass  # those slots were delivered under the former catalogue
         self._catalogue, self._aggregator = catalogue, aggregator

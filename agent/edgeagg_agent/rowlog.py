@@ -13,7 +13,7 @@ from threading import Lock
 
 from edgeagg._core import Journal
 
-ROW, CUT, CHECKPOINT = 1, 2, 3
+ROW, CUT, CHECKPOINT, HELD, RELEASE = 1, 2, 3, 4, 5
 """Kinds of records."""
 
 MakeRoom = Callable[[OSError, Path], bool]

@@ -22,21 +22,21 @@ class Sender:
     """Sends a window of batches past the cursor, again after a time-out, until a receipt comes.
 
     Nothing but hellos goes out on a new connection until a receipt has come: it says what is there
-    already, how much may come, and whether the platform knows the gateway as it is. The exception
-    is a batch that names a key: without it the platform does not believe the hello.
+    already, how much may come, and whether the platform knows the gateway as it is.
     """
 
-    def __init__(self, through: int, uniform: Uniform, *, first: int = 0, key: int = 0) -> None:
+    def __init__(self, through: int, uniform: Uniform, *, first: int = 0) -> None:
         """Begin behind `through`; `uniform` draws from an interval.
 
-        `first` is a sequence that the others need, such as that of the catalogue; `key` the first
-        that names a key; 0: none.
+        `first` is a sequence that the others need, such as that of the catalogue; 0: none.
         """
         self.through = through
         self.resent_count = 0
         self.is_greeted = False
+        self.is_unheard = False
+        """Whether a hello on this connection has had no answer in time."""
         self.last = through
-        self._first, self._key = first, key
+        self._first = first
         self._ranges: tuple[Range, ...] = ()
         self._want: tuple[Range, ...] = ()
         self._pace = Pace(uniform)
@@ -53,6 +53,11 @@ class Sender:
         """Batches that were sent and are not receipted."""
         return len(self._sent_ms)
 
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """What the last receipt holds beyond its through."""
+        return self._ranges
+
     def waiting(self, head: int) -> int:
         """Count the sequences up to `head` that are not receipted."""
         return sum(last - first + 1 for first, last in self._gaps(head))
@@ -64,6 +69,7 @@ class Sender:
         if self._hello_ms is not None and now_ms - self._hello_ms < self._pace.timeout_ms:
             return False
         if self._hello_ms is not None:
+            self.is_unheard = True
             self._stall()
         self._hello_ms = now_ms
         return True
@@ -73,7 +79,7 @@ class Sender:
         self._note_head(head, now_ms)
         self._drop_late(now_ms)
         if not self.is_greeted:
-            return self._introduction(now_ms)
+            return []
         urgent = {self._first, *(sequence for sequence, _ in self._new)}
         due: list[int] = []
         for sequence in self._order(head):
@@ -100,12 +106,12 @@ class Sender:
         self._want = receipt.want
         self._pace.grant(receipt.credit)
         delays_ms = []
-        for sequence in [sequence for sequence in self._sent_ms if not self._is_missing(sequence)]:
+        for sequence in [sequence for sequence in self._sent_ms if not self.is_missing(sequence)]:
             sent_ms = self._sent_ms.pop(sequence)
             if sequence not in self._tries:
                 # of one that was sent twice nobody knows which copy the receipt is for
                 delays_ms.append(now_ms - sent_ms)
-        self._tries = {s: tries for s, tries in self._tries.items() if self._is_missing(s)}
+        self._tries = {s: tries for s, tries in self._tries.items() if self.is_missing(s)}
         if sum(map(self._is_refused, self._tries)) > _REFUSED_MAX:
             # so many mean that the platform was away, and refused none of them
             self._tries.clear()
@@ -127,12 +133,7 @@ class Sender:
         self.resent_count += len(self._sent_ms)
         self._sent_ms.clear()
         self.is_greeted, self._hello_ms = False, None
-
-    def _introduction(self, now_ms: int) -> list[int]:
-        if not self._key or self._key in self._sent_ms or not self._is_missing(self._key):
-            return []
-        self._sent_ms[self._key] = now_ms
-        return [self._key]
+        self.is_unheard = False
 
     def _note_head(self, head: int, now_ms: int) -> None:
         """Remember which batches are new: those cut while we looked, and not long ago."""
@@ -181,15 +182,16 @@ class Sender:
 
     def _order(self, head: int) -> Iterator[int]:
         """Yield what is missing: what others need, new ones, what is asked for, then the oldest."""
-        if 0 < self._first <= head and self._is_missing(self._first):
+        if 0 < self._first <= head and self.is_missing(self._first):
             yield self._first
-        yield from [s for s, _ in self._new if s <= head and self._is_missing(s)]
+        yield from [s for s, _ in self._new if s <= head and self.is_missing(s)]
         for begin, end in self._want:
             yield from range(begin, min(end, head) + 1)
         for begin, end in self._gaps(head):
             yield from range(begin, end + 1)
 
-    def _is_missing(self, sequence: int) -> bool:
+    def is_missing(self, sequence: int) -> bool:
+        """Tell whether the last receipt does not hold this sequence, or asks for it."""
         if any(first <= sequence <= last for first, last in self._want):
             return True
         has = any(first <= sequence <= last for first, last in self._ranges)

@@ -27,7 +27,8 @@ from edgeagg_agent.site import Destination
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
-_client_log.setLevel(logging.ERROR)  # it warns of publishes that wait for the broker
+# it warns of publishes that wait for the broker, and tells errors that it then raises
+_client_log.setLevel(logging.CRITICAL)
 
 _KEEPALIVE_S = 9  # a silent connection is given up after twice that
 _PATIENCE_S = 20.0  # for the broker's word; a bad line needs as long
@@ -80,12 +81,9 @@ class Uplink:
         self.is_connected = False
         self.dropped_count = 0
         announced = outbox.announcements_behind(cursor.through)
-        self.sender = Sender(
-            cursor.through,
-            random.uniform,
-            first=announced[-1] if announced else 0,
-            key=next(filter(outbox.is_key, announced), 0),
-        )
+        first = announced[-1] if announced else 0
+        self.sender = Sender(cursor.through, random.uniform, first=first)
+        self._keys = outbox.keys()
         self._destination, self._gateway = destination, gateway
         self._outbox, self._cursor, self._clock = outbox, cursor, clock
         self._on_foreign = on_foreign
@@ -170,6 +168,8 @@ class Uplink:
         while True:
             now_ms = self._now_ms()
             if self.sender.hello_due(now_ms):
+                for message in self._introduction():
+                    tasks.create_task(client.publish(topics.batch(self._gateway), message, qos=1))
                 hello = self._hello()
                 tasks.create_task(client.publish(topics.hello(self._gateway), hello, qos=1))
             for sequence in self.sender.due(self._outbox.head, now_ms):
@@ -185,6 +185,21 @@ class Uplink:
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the news
                 async with asyncio.timeout(_QUIET_S):
                     await self._news.wait()
+
+    def _introduction(self) -> list[bytes]:
+        """Return the batches without which the platform may not believe the hello.
+
+        They name keys. One of a former epoch goes out as it was, for nobody can sign it again. A
+        platform that does not answer may have been restored to before any of them.
+        """
+        if self.sender.is_unheard:
+            return [key.message for key in self._keys]
+        epoch, is_new_here = self._outbox.epoch, not self.sender.through
+        return [
+            key.message
+            for key in self._keys
+            if (self.sender.is_missing(key.sequence) if key.epoch == epoch else is_new_here)
+        ]
 
     def _hello(self) -> bytes:
         box, signer = self._outbox, self._outbox.signer
@@ -238,7 +253,7 @@ class Uplink:
             return
         self._backoff.reset()
         self.sender.take(receipt, self._now_ms())
-        self._cursor.advance(self.sender.through)
+        self._cursor.advance(self.sender.through, self.sender.ranges)
         self._news.set()
 
     async def _foreign(self, receipt: Receipt) -> Origin | None:

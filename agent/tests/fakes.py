@@ -13,6 +13,7 @@ from edgeagg.errors import EdgeaggError, FrameError
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg_agent.bus import Answer, BusStats
 from edgeagg_agent.clock import FORWARD_MAX_MS, SLEW_MAX_MS, ClockState, Trust
+from edgeagg_agent.held import Held
 
 GATEWAY = "qp-0001"
 START_MS = 1_790_000_000_000  # 21 September 2026, a whole number of every period used here
@@ -106,7 +107,6 @@ class FakeClock:
         self.stepped_ms = 0
         self.is_trusted = self.knows_past = True
         self.state = ClockState(trust=Trust.NTP, unconfirmed_s=0, steps=0, last_step_ms=0)
-        self.offset_ns = 0
         self.platform_ms = []
         self._now_ms = now_ms
         self._elapsed_ms = 0
@@ -114,6 +114,10 @@ class FakeClock:
 
     def now_ms(self):
         return self._now_ms
+
+    @property
+    def offset_ns(self):
+        return (self._now_ms - self._elapsed_ms) * 1_000_000
 
     def take_platform(self, server_ms):
         self.platform_ms.append(server_ms)
@@ -191,6 +195,7 @@ class FakeRecorder:
         self.rows = []  # (group, due_ms, at_ms, values, qualities)
         self.gaps = []  # (group, first_due_ms, last_due_ms, slots, reason)
         self.restarts = []  # (group, last_due_ms)
+        self.held = Held()
         self._last_due_ms = dict(last_due_ms or {})
 
     def last_due_ms(self, group):

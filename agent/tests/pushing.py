@@ -13,54 +13,29 @@ from edgeagg_agent.desk import Desk
 GATEWAY_KEY, ONE, TWO, STRANGER = (Signer(SecretKey(bytes([n]) * 32)) for n in (9, 1, 2, 3))
 TRIAL_MS = 600_000
 
-SITE = f"""
-[site]
-gateway = "{GATEWAY}"
-name = "Example plant"
-remote_configuration = true
-
-[state]
-directory = "DIRECTORY/state"
-
-[[destination]]
-name = "platform"
-broker = "mqtt://127.0.0.1:1883"
+COMMANDED = (
+    ('clock = "host"', "remote_configuration = true"),
+    ('[status]\nfile = "DIRECTORY/status.json"\n', ""),
+    ('"switchroom"\nport = "/dev/none-a"', '"hall"\nport = "/dev/hall"'),
+    (
+        '127.0.0.1:1883"\n',
+        f"""127.0.0.1:1883"
 platform_keys = ["{key_text(ONE.public)}", "{key_text(TWO.public)}"]
 
 [[destination]]
 name = "second"
 broker = "mqtt://127.0.0.2:1883"
-
-[[bus]]
-name = "hall"
-port = "/dev/hall"
-baud = 9600
-
-[[bus.meter]]
-name = "incomer"
-unit = 1
-profile = "eastron-sdm630"
-period = "2s"
-tier = 1
-
-[[bus]]
-name = "roof"
-tcp = "127.0.0.1:502"
-
-[[bus.meter]]
-name = "pv"
-unit = 1
-profile = "sunspec-meter-213"
-period = "1s"
-tier = 2
-"""
+""",
+    ),
+)
+"""What the usual site file needs so that a platform may push another one."""
 
 
 class Gateway:
     """An agent's desk over restarts, with a clock that a test moves."""
 
     def __init__(self, folder: Path, *changes):
-        self.file = write_site(folder, *changes, text=SITE)
+        self.file = write_site(folder, *COMMANDED, *changes)
         self.clock = FakeClock()
         self.missing_ports = []
         self.desk = None
@@ -129,4 +104,4 @@ def parsed(data):
     return Answer.from_bytes(data)
 
 
-__all__ = ["ONE", "SITE", "START_MS", "STRANGER", "TRIAL_MS", "TWO", "Gateway", "parsed"]
+__all__ = ["ONE", "START_MS", "STRANGER", "TRIAL_MS", "TWO", "Gateway", "parsed"]

@@ -87,6 +87,7 @@ class Site:
         self.folder = folder / "state"
         self.buses = []
         self.monkeypatch = monkeypatch
+        self.clock = None
         monkeypatch.setattr(app, "make_bus", self.make_bus)
         monkeypatch.setattr(app, "_TICK_MS", 5)
         monkeypatch.setattr(app, "_FAREWELL_MS", 1)
@@ -98,10 +99,11 @@ class Site:
 
     async def run(self, is_enough):
         """Run an agent until `await is_enough()`; return what a platform would learn from it."""
-        agent = app.Agent(self.site, SystemClock())
+        agent = app.Agent(self.site, self.clock or SystemClock())
         commit = Recorder.commit
 
         async def commit_and_look(recorder):
+            self.recorder = recorder
             await commit(recorder)
             if await is_enough():
                 agent.stop()
@@ -232,33 +234,44 @@ async def test_the_outbox_and_the_state_are_free_again_behind_a_stop(site):
     outbox.close()
 
 
-class Unconfirmed:
-    """An agent's clock whose kernel never says that it is right."""
-
-    def __init__(self, waits_s):
-        self.clock = SystemClock(is_synchronised=lambda: False)
-        self.passed_s, self.waits_s = 0.0, waits_s
-        self.clock.monotonic_s = lambda: self.passed_s
-        self.clock.sleep_ms = self.sleep_ms
-
-    async def sleep_ms(self, duration_ms):
-        self.passed_s += duration_ms / 1000
-        if self.waits_s is not None and self.passed_s >= self.waits_s:
-            self.clock.take_platform(self.clock.now_ms())
-
-
-@pytest.mark.parametrize(("waits_s", "until_s"), [(None, app.TRUST_WAIT_S), (3.0, 3.0)])
-async def test_nothing_is_read_for_a_minute_while_nobody_vouches_for_the_time(
-    site, caplog, waits_s, until_s
+async def test_what_is_read_before_the_time_is_known_waits_for_it_and_the_status_says_so(
+    site, tmp_path, monkeypatch
 ):
-    unconfirmed = Unconfirmed(waits_s)
-    agent = app.Agent(site.site, unconfirmed.clock)
-    try:
-        await agent._wait_for_trust()
-    finally:
-        agent._outbox.close()
-    assert unconfirmed.passed_s == pytest.approx(until_s, abs=0.2)
-    assert ("nobody vouches for the time" in caplog.text) is (waits_s is None)
+    site.site = replace(site.site, status_file=tmp_path / "status.json")
+    site.clock = clock = SystemClock(is_synchronised=lambda: False, floor_ms=2**42)
+    said = []
+
+    def write_status(_, values):
+        said.append(values["clock"])
+        if values["clock"]["waiting_rows"] > 3:
+            clock.take_platform(SystemClock().now_ms())
+
+    async def has_read_all_in_time():
+        return clock.is_trusted and not site.recorder.held and await site.has_read_all()
+
+    monkeypatch.setattr(app.health, "write_status", write_status)
+    since_ms = SystemClock().now_ms()
+    delivered = await site.run(has_read_all_in_time)
+    rows = [event for event in delivered.events if isinstance(event, Row)]
+    assert "waiting for the time: 0 rows are kept back" in said[0]["text"]
+    assert said[-1]["text"].startswith("set by the platform")
+    assert said[-1]["retimed_rows"] > 3
+    assert {quality for row in rows for quality in row.qualities} == {Quality.GOOD}
+    assert all(since_ms - 400 <= row.due_ms <= SystemClock().now_ms() for row in rows)
+    assert len(rows) > said[-1]["retimed_rows"]
+
+
+async def test_what_waits_when_the_agent_is_stopped_waits_in_the_next_run_too(site):
+    site.clock = SystemClock(is_synchronised=lambda: False)
+    first = await site.run(site.has_read_all)
+    waiting = len(site.recorder.held)
+    assert first.events == []
+    assert waiting > 0
+    site.clock = SystemClock()
+    second = await site.run(site.has_read_all)
+    rows = [event for event in second.events if isinstance(event, Row)]
+    assert {quality for row in rows for quality in row.qualities} == {Quality.GOOD}
+    assert len(rows) > waiting
 
 
 async def test_an_agent_whose_numbers_others_used_leaves_all_it_has_to_a_new_epoch(site):

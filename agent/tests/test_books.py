@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent.tests.fakes import START_MS, FakeRecorder
 from edgeagg.model import Quality
-from edgeagg_agent import books
+from edgeagg_agent import books, slots
 from edgeagg_agent.schedule import Schedule
 
 RUN_MAX = 2**31 - 1
@@ -44,8 +44,8 @@ def test_behind_a_restart_every_slot_is_declared_or_still_to_be_read(period_ms, 
     declared = [at for gap in recorder.gaps for at in range(gap[1], gap[2] + 1, period_ms)]
     next_ms = schedule.next_due_ms(7)
     is_wrong = (
-        last_due_ms - now_ms > max(period_ms, books.AHEAD_MAX_MS)
-        or now_ms - last_due_ms > books.GAP_MAX_MS
+        last_due_ms - now_ms > max(period_ms, slots.AHEAD_MAX_MS)
+        or now_ms - last_due_ms > slots.GAP_MAX_MS
     )
     if is_wrong:
         assert recorder.restarts == [(7, next_ms - period_ms)]
@@ -54,7 +54,7 @@ def test_behind_a_restart_every_slot_is_declared_or_still_to_be_read(period_ms, 
         return
     assert recorder.restarts == []
     assert declared == list(range(last_due_ms + period_ms, next_ms, period_ms))
-    assert max(now_ms, last_due_ms) < next_ms <= now_ms + books.AHEAD_MAX_MS + 2 * period_ms
+    assert max(now_ms, last_due_ms) < next_ms <= now_ms + slots.AHEAD_MAX_MS + 2 * period_ms
     assert {gap[4] for gap in recorder.gaps} <= {Quality.STOPPED}
 
 
@@ -87,6 +87,6 @@ def test_where_nobody_knows_what_was_before_no_gap_is_declared():
 
 def test_values_that_nobody_vouches_for_the_time_of_are_flagged_and_reasons_stay():
     qualities = bytes([Quality.GOOD, Quality.NO_REPLY, Quality.GOOD])
-    assert books.flagged(qualities, is_trusted=True) == qualities
-    told = books.flagged(qualities, is_trusted=False)
+    assert slots.flagged(qualities, is_trusted=True) == qualities
+    told = slots.flagged(qualities, is_trusted=False)
     assert list(told) == [Quality.CLOCK_UNTRUSTED, Quality.NO_REPLY, Quality.CLOCK_UNTRUSTED]

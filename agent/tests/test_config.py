@@ -215,13 +215,14 @@ def test_the_catalogue_has_the_groups_as_the_meters_stand_and_the_gateways_own_l
     assert [p.name for p in catalogue.groups[1].points] == [p.name for p in energy.points]
     own = [p.name for p in catalogue.groups[-1].points]
     assert own[0] == "switchroom_utilisation"
-    assert own[-6:] == [
+    assert own[-7:] == [
         "pv_completeness",
         "state_dropped_batches",
         "state_not_kept_slots",
         "state_clock_trust",
         "state_clock_steps",
         "state_clock_step",
+        "state_clock_retimed",
     ]
     assert catalogue.window_lengths_ms == site.window_lengths_ms
 

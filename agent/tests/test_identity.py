@@ -1,20 +1,24 @@
 """The gateway's key: every batch bears it, and one key follows another across a power cut."""
 
+import asyncio
 import json
 
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, FakeClock, write_site
 from edgeagg import keyfile, topics
-from edgeagg.batch import Batch, BatchKind, Hello, Receipt
+from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt
 from edgeagg.errors import FormatError, StoreError
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import State
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg.seal import Domain, key_text, signed_by
 from edgeagg_agent import app, cli, identity
+from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.config import load_site
+from edgeagg_agent.former_epochs import FormerEpochs
 from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.recorder import Recorder
 from edgeagg_agent.site import Destination
 from edgeagg_agent.uplink import Uplink
 
@@ -72,14 +76,8 @@ class Stop(Exception):  # noqa: N818 - a power cut, not an error
     """The power goes."""
 
 
-@pytest.mark.parametrize("cut_before", ["", "announced", "adopted"])
-async def test_one_key_follows_another_wherever_the_power_is_cut(
-    site, tmp_path, monkeypatch, cut_before
-):
-    start(site)
-    first = keyfile.load(site.key_file)
-    following = identity.renew(site.key_file)
-
+def cut_power(site, patch, owner, name):
+    """Start an agent, and let the power go before it does one thing."""
     opened = []
 
     class Remembered(Outbox):
@@ -91,25 +89,142 @@ async def test_one_key_follows_another_wherever_the_power_is_cut(
         opened[-1].close()
         raise Stop
 
+    patch.setattr(app, "Outbox", Remembered)
+    patch.setattr(owner, name, stop)
+    with pytest.raises(Stop):
+        app.Agent(site, FakeClock())
+
+
+@pytest.mark.parametrize("cut_before", ["", "announced", "kept", "adopted"])
+async def test_one_key_follows_another_wherever_the_power_is_cut(
+    site, tmp_path, monkeypatch, cut_before
+):
+    start(site)
+    first = keyfile.load(site.key_file)
+    following = identity.renew(site.key_file)
+
+    places = {
+        "announced": (app.Recorder, "follow_key"),
+        "kept": (Catalogues, "keep"),
+        "adopted": (identity, "adopt"),
+    }
     if cut_before:
         with monkeypatch.context() as patch:
-            patch.setattr(app, "Outbox", Remembered)
-            if cut_before == "announced":
-                patch.setattr(app.Recorder, "follow_key", stop)
-            else:
-                patch.setattr(identity, "adopt", stop)
-            with pytest.raises(Stop):
-                app.Agent(site, FakeClock())
+            cut_power(site, patch, *places[cut_before])
     start(site)
     batches = start(site)
     assert keyfile.load(site.key_file).public == following.public
     assert identity.following(site.key_file) is None
     kinds = [Batch.from_bytes(batch).kind for batch in batches]
     assert kinds.count(BatchKind.KEY) == 1
+    (known,) = Catalogues(site.state_directory).keys()
+    assert Batch.from_bytes(known.message).payload.startswith(following.public)
     assert await delivered(tmp_path, batches, first.public) == {
         first.public: State.RETIRED,
         following.public: State.ACTIVE,
     }
+
+
+class Enrolled:
+    """An MQTT connection to a real inbox that knows the keys in its store."""
+
+    def __init__(self, store, uplink, head):
+        self.inbox = Inbox(store)
+        self.has_all = asyncio.Event()
+        self._uplink, self._head = uplink, head
+        self._receipts = asyncio.Queue()
+        self._one_at_a_time = asyncio.Lock()
+
+    async def subscribe(self, topic, qos):
+        pass
+
+    async def publish(self, topic, data, qos):
+        async with self._one_at_a_time:
+            receipts = await self.inbox.take([Message(topic, data)], START_MS)
+        for receipt in receipts:
+            self._receipts.put_nowait(receipt.to_bytes())
+        if topic == topics.hello(GATEWAY) and not receipts:
+            self._uplink._clock.pass_ms(60_000)
+            self._uplink.wake()
+
+    @property
+    def messages(self):
+        return self._listen()
+
+    async def _listen(self):
+        while True:
+            yield type("Message", (), {"payload": await self._receipts.get()})
+            if self._uplink.sender.through == self._head:
+                self.has_all.set()
+
+
+async def deliver_all(site, store):
+    """Deliver what the outbox holds to a platform with this store."""
+    signer = keyfile.load(site.key_file)
+    box = Outbox(site.state_directory, now_ms=START_MS, bytes_max=1 << 26, signer=signer)
+    to, cursor = site.destinations[0], box.cursor("platform")
+    uplink = Uplink(to, GATEWAY, box, cursor, FakeClock(), pytest.fail)
+    client = Enrolled(store, uplink, box.head)
+    delivering = asyncio.create_task(uplink._deliver(client))
+    async with asyncio.timeout(5):
+        await client.has_all.wait()
+    delivering.cancel()
+    await asyncio.wait([delivering])
+    box.close()
+    return client.inbox.counters
+
+
+def leave_epoch(site):
+    """Begin a new epoch, as if another gateway used a copy of the state."""
+    signer = keyfile.load(site.key_file)
+    box = Outbox(site.state_directory, now_ms=START_MS, bytes_max=1 << 26, signer=signer)
+    present = site.catalogue()
+    Recorder(site.state_directory, box, GATEWAY, present, now_ms=START_MS).end_epoch()
+    box.begin_epoch(GATEWAY, present, after=0, why=Origin.DIVERGED, now_ms=START_MS + 9)
+    box.close()
+
+
+async def renewed(site, tmp_path):
+    """Let two more keys follow, one at a time; return a store that knows the first one only."""
+    start(site)
+    store = await SqliteStore.open(str(tmp_path / "platform.db"))
+    await store.add_key(GATEWAY, keyfile.load(site.key_file).public, 1)
+    for _ in range(2):
+        identity.renew(site.key_file)
+        start(site)
+    return store
+
+
+async def states(store):
+    return [key.state for key in await store.keys(GATEWAY)]
+
+
+async def test_keys_that_the_platform_never_heard_of_are_announced_in_the_next_epoch_too(
+    site, tmp_path
+):
+    store = await renewed(site, tmp_path)
+    leave_epoch(site)
+    # the former epoch's batches may go, its keys stay
+    former = FormerEpochs(site.state_directory, START_MS + 9)
+    while former.free_oldest():
+        pass
+    counters = await deliver_all(site, store)
+    assert counters.refused == 0
+    assert sorted(await states(store)) == [State.ACTIVE, State.RETIRED, State.RETIRED]
+    await store.close()
+
+
+async def test_a_platform_that_was_restored_to_before_the_keys_hears_of_them_again(site, tmp_path):
+    store = await renewed(site, tmp_path)
+    first = (await store.keys(GATEWAY))[0].public
+    await deliver_all(site, store)
+    await store.close()
+    restored = await SqliteStore.open(str(tmp_path / "restored.db"))
+    await restored.add_key(GATEWAY, first, 1)
+    counters = await deliver_all(site, restored)
+    assert counters.refused == 1, "the hello before"
+    assert sorted(await states(restored)) == [State.ACTIVE, State.RETIRED, State.RETIRED]
+    await restored.close()
 
 
 def test_a_second_next_key_must_wait_for_the_first(site):
@@ -152,8 +267,8 @@ class FakeOutbox:
     def announcements_behind(self, through):
         return []
 
-    def is_key(self, sequence):
-        return False
+    def keys(self):
+        return []
 
 
 def test_only_a_pinned_platform_key_is_believed(tmp_path):

@@ -14,8 +14,15 @@ from edgeagg_agent.metrics import (
 )
 
 METERS = ("incomer", "workshop")
-COUNTED = ("dropped_batches", "not_kept_slots", "clock_trust", "clock_steps", "clock_step")
-STATE = StateWatch(lambda: (8, 9, 4, 2, -1_500))
+COUNTED = (
+    "dropped_batches",
+    "not_kept_slots",
+    "clock_trust",
+    "clock_steps",
+    "clock_step",
+    "clock_retimed",
+)
+STATE = StateWatch(lambda: (8, 9, 4, 2, -1_500, 7))
 STATE.sample()
 
 
@@ -114,9 +121,9 @@ def test_the_metrics_in_text_have_the_values_of_the_points_that_travel():
         if not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
             shown[name] = value
-    values = (*values, 8, 9, 4, 2, -1_500)
+    values = (*values, 8, 9, 4, 2, -1_500, 7)
     state = [value for name, value in shown.items() if name.startswith("edgeagg_state_")]
-    assert state == ["8", "9", "4", "2", "-1.500"]
+    assert state == ["8", "9", "4", "2", "-1.500", "7"]
     shown = {n: value for n, value in shown.items() if not n.startswith("edgeagg_state_")}
     points, values = points[: -len(COUNTED)], values[: -len(COUNTED)]
     exact = [Decimal(v).scaleb(p.exponent) for p, v in zip(points, values, strict=True)]

@@ -238,6 +238,18 @@ def test_dropped_batches_are_counted_exactly(opened, delivered):
     assert box.dropped_count == sum(sequence > delivered for sequence in gone)
 
 
+def test_what_every_destination_has_beyond_a_gap_is_not_dropped(opened):
+    box = opened(bytes_max=2 * SEGMENT_BYTES)
+    fill(box, 12)
+    one, other = box.cursor("platform"), box.cursor("second")
+    one.advance(1, ((3, 4), (6, 12)))
+    other.advance(2, ((4, 5),))
+    box.trim()
+    assert kept(box) == [7, 8, 9, 10, 11, 12]
+    # 1 and 4 are at both
+    assert box.dropped_count == 4
+
+
 def test_the_last_segment_is_kept_whatever_the_limit(opened):
     box = opened(bytes_max=1)
     fill(box, 8)

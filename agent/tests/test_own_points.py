@@ -42,7 +42,7 @@ class Own:
             )
         ]
         self.dropped = 0
-        state = StateWatch(lambda: (self.dropped, 4, 3, 2, -1_500))
+        state = StateWatch(lambda: (self.dropped, 4, 3, 2, -1_500, 7))
         self.points = OwnPoints(GATEWAY, GROUP, self.watches, state, self.recorder, self.clock)
         group = gateway_group([(watch.name, watch.meters) for watch in self.watches])
         self.names = [point.name for point in group.points]

@@ -437,3 +437,18 @@ async def test_counters_count_point_slots_windows_and_bytes(ram):
     assert (counters.windows, counters.batches) == (4, 1)
     assert counters.batch_bytes == len(messages(ram)[1])
     assert Batch.from_bytes(messages(ram)[1]).cut_at_ms == START_MS + 60_000
+
+
+async def test_what_a_former_run_kept_is_not_counted_again(ram):
+    # many windows: the snapshot is larger than the rows, so every run makes all cuts again
+    plant = catalogue(("incomer", 1_000), ("pv", 2_000), windows=tuple(range(1_000, 90_000, 1_000)))
+    counted = []
+    for run in range(3):
+        outbox = Outbox(ram, now_ms=START_MS, bytes_max=BYTES_MAX)
+        recorder = Recorder(ram, outbox, GATEWAY, plant, now_ms=START_MS)
+        minute_row(run).push(recorder)
+        now_ms = START_MS + run * 1_000 + 500
+        assert await recorder.cut(now_ms) == 1
+        counted.append((recorder.counters.values, recorder.counters.batches))
+        outbox.close()
+    assert counted == [(2, 1)] * 3

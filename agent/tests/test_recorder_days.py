@@ -1,6 +1,7 @@
 # ruff: noqa: F811 - fixtures of another file
 """The statements of days come out the same wherever the process is killed."""
 
+import functools
 import shutil
 
 import pytest
@@ -10,13 +11,16 @@ from agent.tests.histories import Cut, Delivered, Gap, Gateway, Row, history, me
 from agent.tests.test_recorder import PLANT, disk, killer, ram, uninterrupted  # noqa: F401
 from edgeagg import statement
 from edgeagg.batch import BatchKind
+from edgeagg.localdays import LocalDays
 from edgeagg.statement import Span, Tally
+from edgeagg_agent import judging
 
 
 @pytest.fixture(autouse=True)
 def short_days(monkeypatch):
     """Let days be 10 s long, so that a history of a minute has some."""
-    monkeypatch.setattr(statement, "DAY_MS", 10_000)
+    short = functools.partial(LocalDays, day_ms=10_000)
+    monkeypatch.setattr(judging, "LocalDays", short)
     monkeypatch.setattr(statement, "LATENESS_MS", 2_000)
 
 

@@ -382,13 +382,3 @@ def test_everything_is_delivered_whatever_the_network_and_the_platform_do(
             break
         world.step(0)
     assert world.is_done()
-
-
-def test_a_batch_that_names_a_key_goes_out_before_any_receipt():
-    sender = Sender(3, low, first=6, key=5)
-    # a platform that does not know the key believes no hello that it signs
-    assert sender.hello_due(0)
-    assert sender.due(9, 0) == [5]
-    assert sender.due(9, 1) == []
-    sender.take(receipt(5), 100)
-    assert sender.due(9, 101)[0] == 6

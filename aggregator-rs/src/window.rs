@@ -31,7 +31,8 @@ use crate::varint::{write_i64, write_u64, Reader};
 pub const HOLD_PERIODS: i64 = 2;
 /// Longest distance of the two readings that a boundary value is interpolated between, in periods.
 pub const BRIDGE_PERIODS: i64 = 3;
-/// A window stays open this long past its end, for readings that are still under way.
+/// No window is told earlier than this past its end, for readings that are still under way and for
+/// a clock that is set back.
 pub const LATENESS_MS: i64 = 2_000;
 /// The mean carries this many times the resolution of its point.
 pub const MEAN_SCALE: i128 = 1_000;

@@ -163,6 +163,32 @@ fn a_window_waits_for_the_reading_behind_its_end() {
 }
 
 #[test]
+fn a_window_that_a_reading_from_ahead_of_the_time_ended_waits_for_its_time() {
+    let mut aggregator = aggregator(Totaliser);
+    for second in 0..=8 {
+        push_at(
+            &mut aggregator,
+            second * 1_000,
+            second * 1_000,
+            100 + second,
+        );
+    }
+    push_at(&mut aggregator, 9_000, 11_000, 109);
+    assert_eq!(windows(&mut aggregator, 9_100), []);
+    assert_eq!(windows(&mut aggregator, 11_999), []);
+    // the clock is set back, and what was counted falls across the window's end
+    push_at(&mut aggregator, 10_000, 9_500, 109);
+    push_at(&mut aggregator, 11_000, 12_000, 10);
+    let rows = windows(&mut aggregator, 12_000);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].1[ENERGY], None);
+    // one that has been told does not change
+    push_at(&mut aggregator, 22_000, 22_000, 20);
+    push_at(&mut aggregator, 23_000, 8_000, 5);
+    assert!(windows(&mut aggregator, 23_999).iter().all(|it| it.0 > 0));
+}
+
+#[test]
 fn a_reading_behind_its_window_is_delivered_but_not_counted_in_it() {
     let mut aggregator = aggregator(Gauge);
     push(&mut aggregator, 1_000, Some(1));

@@ -107,12 +107,21 @@ class Broker:
         self.start()
 
 
+def has_mosquitto() -> bool:
+    """Tell whether mosquitto is installed."""
+    return _mosquitto() is not None
+
+
+def _mosquitto() -> str | None:
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=_SYSTEM_PATH)
+
+
 def start_broker(directory: Path, port: int, *, kind: BrokerKind | None = None) -> Broker:
     """Start a broker on 127.0.0.1:`port`; its configuration and log go to `directory`.
 
     Without `kind` it is mosquitto where that is installed, iotcore elsewhere.
     """
-    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path=_SYSTEM_PATH)
+    mosquitto = _mosquitto()
     if kind is None:
         kind = BrokerKind.MOSQUITTO if mosquitto else BrokerKind.IOTCORE
     match kind:

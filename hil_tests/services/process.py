@@ -110,12 +110,16 @@ class Child:
             if not self.running:
                 code = self._process.returncode if self._process else None
                 self.kill()
-                raise ServiceError(f"{self._name} ended at once, exit code {code}; {self._tail()}")
+                raise ServiceError(
+                    f"{self._name} ended at once, exit code {code}; {tail(self._log)}"
+                )
             if is_ready():
                 return
             time.sleep(_POLL_S)
         self.kill()
-        raise ServiceError(f"{self._name} did not come up within {timeout_s:g} s; {self._tail()}")
+        raise ServiceError(
+            f"{self._name} did not come up within {timeout_s:g} s; {tail(self._log)}"
+        )
 
     def kill(self) -> None:
         """End the server and everything below it by SIGKILL, as a power cut would."""
@@ -145,13 +149,15 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ServiceError(
-                f"{self._name} did not end within {timeout_s:g} s and was killed; {self._tail()}"
+                f"{self._name} did not end within {timeout_s:g} s and was killed; {tail(self._log)}"
             ) from None
         self._process = None
 
-    def _tail(self) -> str:
-        with self._log.open(errors="replace") as lines:
-            return f"last lines of {self._log}:\n{''.join(deque(lines, _LOG_LINES_SHOWN))}"
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log, for a message."""
+    with log.open(errors="replace") as lines:
+        return f"last lines of {log}:\n{''.join(deque(lines, _LOG_LINES_SHOWN))}"
 
 
 def tied_to_parent(command: Sequence[str]) -> list[str]:

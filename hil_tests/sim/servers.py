@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _READS = (3, 4)
 _REQUEST_BYTES = 6  # of a read: unit, function, start, count
-_REPLY_TIMEOUT_S = 5.0  # a server on loopback that takes longer is broken, not slow
+_REPLY_TIMEOUT_S = 60.0  # a server on loopback that takes longer is broken, not slow
 _ANY_UNIT = 0  # pymodbus' own number for units that no device claims
 
 

@@ -18,7 +18,6 @@ from edgeagg.batch import Hello, Receipt
 from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Message
 from edgeagg_agent.bus import Bus
-from edgeagg_agent.metrics import BusWatch, StateWatch
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
 from edgeagg_agent.poller import Poller
@@ -151,7 +150,8 @@ class Gateway:
         """Poll, record and deliver until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             pollers = self._pollers()
-            work = [*(poller.run() for poller in pollers), self._own_points(pollers).run()]
+            points = OwnPoints.of(self._site, pollers, self.outbox, self.recorder, self._clock)
+            work = [*(poller.run() for poller in pollers), points.run()]
             self._polling = [tasks.create_task(one) for one in work]
             tasks.create_task(self._keep_time())
             tasks.create_task(self._publish())
@@ -198,24 +198,6 @@ class Gateway:
                     group += 1
             pollers.append(LeapingPoller(bus, groups, self.recorder, self._clock))
         return pollers
-
-    def _own_points(self, pollers: Sequence[Poller]) -> OwnPoints:
-        now_s = self._clock.monotonic_s()
-        watches = [
-            BusWatch(
-                config.name,
-                [meter.name for meter in config.meters],
-                poller.bus.stats,
-                poller.tally,
-                now_s=now_s,
-            )
-            for config, poller in zip(self._site.buses, pollers, strict=True)
-        ]
-        group = len(self._site.catalogue().groups) - 1
-        state = StateWatch(
-            lambda: (self.outbox.dropped_count, self.recorder.counters.not_kept, 4, 0, 0)
-        )
-        return OwnPoints(self._site.gateway, group, watches, state, self.recorder, self._clock)
 
     async def _keep_time(self) -> None:
         flush_ms = self._site.flush_ms

@@ -17,9 +17,10 @@ from typing import Any
 from edgeagg import content
 from edgeagg._core import Keyframe
 from edgeagg.batch import Batch, BatchKind
+from edgeagg.localdays import DAY_MS, LocalDays
 from edgeagg.model import Catalogue, Quality
 from edgeagg.receiver.reconcile import MeterDay
-from edgeagg.statement import DAY_MS, LATENESS_MS, day_of
+from edgeagg.statement import LATENESS_MS
 from edgeagg_agent import metrics
 from edgeagg_agent.outbox import Outbox
 from hil_tests.sim.loads import UJ_PER_KWH
@@ -35,6 +36,7 @@ _TABLES = {  # with what puts their rows in order
     "readings": "1, 2",
     "windows": "1, 2, 3",
     "gaps": "1, 2",
+    "lost_slots": "1, 2",
     "audits": "1, 2, 3, 4",
     "uncertainties": "1, 2, 3",
     "statistics": "1, 2, 3",
@@ -136,8 +138,8 @@ class Oracle:
                 raise ViolationError(
                     f"{day.meter}, day from {day.start_ms}: stated {day.stated}, here {day.found}"
                 )
-        first = day_of(0, span.begun_ms)
-        whole = (span.ended_ms - LATENESS_MS - FLUSH_MS - first.start_ms) // DAY_MS
+        first_ms, _ = LocalDays().bounds(span.begun_ms)
+        whole = (span.ended_ms - LATENESS_MS - FLUSH_MS - first_ms) // DAY_MS
         wanted = max(0, whole) * (len(self._meters) + 1)
         if len({(day.meter, day.start_ms) for day in days}) < wanted:
             raise ViolationError(f"{len(days)} days of meters were stated, {wanted} are over")

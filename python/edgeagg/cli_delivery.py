@@ -6,10 +6,12 @@ Owns their options and what is asked of the store; the words are the report's bu
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import time
+import zoneinfo
 from typing import Any
 
-from edgeagg import delivery_report, statement
+from edgeagg import delivery_report
 from edgeagg.cli_common import (
     TIME,
     TIME_MAX_MS,
@@ -20,8 +22,10 @@ from edgeagg.cli_common import (
     print_lines,
     zone_of,
 )
-from edgeagg.receiver.reconcile import meter_days, reconcile
-from edgeagg.receiver.store import open_store
+from edgeagg.receiver.reconcile import MeterDay, meter_days, reconcile
+from edgeagg.receiver.store import Store, open_store
+
+_ZONE = "Asia/Shanghai"
 
 
 def add_commands(
@@ -38,10 +42,8 @@ def add_commands(
     )
     days.add_argument("--day", help="only this day, such as 2026-11-01")
     days.set_defaults(command=_reconcile)
-    for command in (alarms, days):
-        command.add_argument(
-            "--zone", default="Asia/Shanghai", help="of days and times (%(default)s)"
-        )
+    alarms.add_argument("--zone", default=_ZONE, help="of times (%(default)s)")
+    days.add_argument("--zone", help="of days (that of each gateway's site)")
     return alarms, days
 
 
@@ -66,24 +68,36 @@ async def _alarms(options: argparse.Namespace) -> int:
 
 
 async def _reconcile(options: argparse.Namespace) -> int:
-    zone = zone_of(options.zone)
-    from_ms, to_ms = 0, TIME_MAX_MS
-    if options.day is not None:
-        from_ms = instant("--day", options.day, zone) or 0
-        to_ms = from_ms + statement.DAY_MS
     now_ms = time.time_ns() // 1_000_000
     store = await open_store(checked(options.store))
+    days: list[tuple[MeterDay, zoneinfo.ZoneInfo]] = []
     try:
-        compared = [
-            one
-            for gateway in await known_gateways(store, options.gateway)
-            for one in await reconcile(store, gateway, from_ms=from_ms, to_ms=to_ms, now_ms=now_ms)
-        ]
+        for gateway in await known_gateways(store, options.gateway):
+            zone = zone_of(options.zone or await _site_zone(store, gateway))
+            from_ms, to_ms = _asked_day(options.day, zone)
+            compared = await reconcile(store, gateway, from_ms=from_ms, to_ms=to_ms, now_ms=now_ms)
+            days += [(day, zone) for day in meter_days(compared)]
     finally:
         await store.close()
-    days = meter_days(compared)
     if options.json:
-        print_json([delivery_report.day_json(day, zone) for day in days])
+        print_json([delivery_report.day_json(day, zone) for day, zone in days])
     else:
-        print_lines(delivery_report.day_lines(days, zone))
-    return 0 if all(day.matches for day in days) else 1
+        print_lines(delivery_report.day_lines(days))
+    return 0 if all(day.matches for day, _ in days) else 1
+
+
+async def _site_zone(store: Store, gateway: str) -> str:
+    """Return the zone by which a gateway's days are stated."""
+    catalogues = await store.catalogues(gateway)
+    local = catalogues[-1].local_time if catalogues else None
+    return _ZONE if local is None else local.zone
+
+
+def _asked_day(text: str | None, zone: zoneinfo.ZoneInfo) -> tuple[int, int]:
+    """Return where the day begins and where the next one does; all time without one."""
+    if text is None:
+        return 0, TIME_MAX_MS
+    from_ms = instant("--day", text, zone) or 0
+    following = dt.datetime.fromtimestamp(from_ms / 1000, zone).date() + dt.timedelta(days=1)
+    midnight = dt.datetime.combine(following, dt.time(), zone)
+    return from_ms, round(midnight.timestamp() * 1000)

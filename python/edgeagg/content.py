@@ -96,12 +96,14 @@ class Content:
     statistics: tuple[StatisticsRow, ...] = ()
     demands: tuple[DemandRow, ...] = ()
     statements: tuple[StatementRow, ...] = ()
+    lost: tuple[GapRow, ...] = ()
+    """Slots whose batch the gateway no longer has."""
 
     def groups(self) -> list[Group]:
         """Return every group there are rows for, each once."""
         tables: tuple[Sequence[_Row], ...] = (
             *(self.readings, self.windows, self.gaps, self.audits),
-            *(self.uncertainties, self.statistics, self.demands, self.statements),
+            *(self.uncertainties, self.statistics, self.demands, self.statements, self.lost),
         )
         groups = [row.group for table in tables for row in table]
         # one object per group of the catalogue: hashing its points for every row would cost most
@@ -148,6 +150,14 @@ def decode(
         tuple(found.statistics),
         tuple(found.demands),
     )
+
+
+def decode_lost(codec: int, payload: bytes, catalogue: Catalogue) -> Content:
+    """Decode the slots that a lost batch tells of; raise FormatError for anything but gaps."""
+    found = decode(codec, payload, catalogue)
+    if found != Content((), (), found.gaps):
+        raise FormatError("a lost batch tells of gaps only")
+    return Content((), (), (), lost=found.gaps)
 
 
 def decode_statement(payload: bytes, catalogue: Catalogue) -> Content:

@@ -7,9 +7,9 @@ import zoneinfo
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from edgeagg.localdays import DAY_MS
 from edgeagg.receiver.ledger import Alarm
 from edgeagg.receiver.reconcile import MeterDay
-from edgeagg.statement import DAY_MS
 
 
 def alarm_lines(alarms: Iterable[Alarm], zone: zoneinfo.ZoneInfo) -> Iterator[str]:
@@ -36,10 +36,13 @@ def alarm_json(alarm: Alarm) -> dict[str, Any]:
     }
 
 
-def day_lines(days: Iterable[MeterDay], zone: zoneinfo.ZoneInfo) -> Iterator[str]:
-    """Yield reconciled days as a table for people; what is here instead stands below."""
+def day_lines(days: Iterable[tuple[MeterDay, zoneinfo.ZoneInfo]]) -> Iterator[str]:
+    """Yield reconciled days as a table for people; what is here instead stands below.
+
+    Each is named by the clock of its site.
+    """
     yield f"{'gateway':<12} {'day':<10} {'meter':<20} {'due':>9} {'values':>9} reasons  missed"
-    for day in days:
+    for day, zone in days:
         tally = day.stated
         yield (
             f"{day.gateway:<12} {_day(day, zone):<10} {day.meter:<20} {tally.slots:>9}"
@@ -78,7 +81,8 @@ def day_json(day: MeterDay, zone: zoneinfo.ZoneInfo) -> dict[str, Any]:
 
 def _day(day: MeterDay, zone: zoneinfo.ZoneInfo) -> str:
     begin = dt.datetime.fromtimestamp(day.start_ms / 1000, zone).date().isoformat()
-    more = (day.end_ms - day.start_ms) // DAY_MS - 1
+    # days are an hour shorter or longer where the clock is changed
+    more = round((day.end_ms - day.start_ms) / DAY_MS) - 1
     return begin if more < 1 else f"{begin}+{more}"
 
 

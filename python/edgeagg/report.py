@@ -22,7 +22,9 @@ def audit_lines(found: Audit) -> Iterator[str]:
     yield f"{found.gateway}: {'whole' if found.is_whole else 'NOT WHOLE'}"
     yield (
         f"  slots due {found.point_slots_due} = {found.values} values + {found.reasons} reasons"
-        f" + {found.missed} declared missed + {found.unexplained} unexplained"
+        f" + {found.missed} declared missed"
+        + (f" + {found.lost} declared lost" if found.lost else "")
+        + f" + {found.unexplained} unexplained"
     )
     yield (
         f"  batches {sum(s.batches for s in streams)} in {len(streams)} epoch(s),"

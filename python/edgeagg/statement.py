@@ -14,11 +14,9 @@ from typing import Any
 import msgpack
 
 from edgeagg.errors import FormatError
+from edgeagg.localdays import LocalDays
 from edgeagg.model import unpack_bounded
 
-DAY_MS = 86_400_000
-OFFSET_MS = 8 * 3_600_000
-"""China Standard Time, by which days begin."""
 LATENESS_MS = 300_000
 """How long after a day its statement waits for rows that are still on their way."""
 
@@ -105,8 +103,14 @@ class Tally:
 class DayBook:
     """The tallies of a gateway's days that are not stated yet."""
 
-    def __init__(self, totalisers: Sequence[tuple[int, Sequence[int]]]) -> None:
-        """Take (points, the totalisers' places) of every group of the catalogue."""
+    def __init__(
+        self, totalisers: Sequence[tuple[int, Sequence[int]]], days: LocalDays | None = None
+    ) -> None:
+        """Take (points, the totalisers' places) of every group of the catalogue.
+
+        Without `days` those of China Standard Time count.
+        """
+        self._days = days or LocalDays()
         self._totalisers = tuple(totalisers)
         self._periods: dict[Span, Tally] = {}
 
@@ -140,7 +144,7 @@ class DayBook:
         for due, delay, *cells in zip(*columns, strict=True):
             due_ms, delay_ms = _known(due), _known(delay)
             if due_ms >= until_ms:
-                span = day_of(group, due_ms)
+                span = day_of(group, due_ms, self._days)
                 tally, until_ms = self._periods.setdefault(span, Tally()), span.end_ms
             tally.add_row(
                 due_ms,
@@ -155,7 +159,7 @@ class DayBook:
     ) -> None:
         points, _ = self._totalisers[group]
         period_ms = (last_ms - first_ms) // (slots - 1) if slots > 1 else 1
-        for span in spans_of(group, first_ms, last_ms):
+        for span in spans_of(group, first_ms, last_ms, self._days):
             begin_ms, end_ms, count = clip(span, first_ms, last_ms, period_ms)
             if count:
                 self._periods.setdefault(span, Tally()).add_gap(
@@ -163,18 +167,18 @@ class DayBook:
                 )
 
 
-def day_of(group: int, at_ms: int) -> Span:
+def day_of(group: int, at_ms: int, days: LocalDays) -> Span:
     """Return the local day of a time; that of a clock in 1970 begins at 0."""
-    start_ms = (at_ms + OFFSET_MS) // DAY_MS * DAY_MS - OFFSET_MS
-    return Span(group, max(0, start_ms), start_ms + DAY_MS)
+    start_ms, end_ms = days.bounds(at_ms)
+    return Span(group, max(0, start_ms), end_ms)
 
 
-def spans_of(group: int, first_ms: int, last_ms: int) -> Iterator[Span]:
+def spans_of(group: int, first_ms: int, last_ms: int, days: LocalDays) -> Iterator[Span]:
     """Yield the days of a gap's ends, and the whole days between them as one.
 
     A clock that was set right by decades leaves a gap of as many days, which must stay small.
     """
-    first, last = day_of(group, first_ms), day_of(group, last_ms)
+    first, last = day_of(group, first_ms, days), day_of(group, last_ms, days)
     yield first
     if first.end_ms < last.start_ms:
         yield Span(group, first.end_ms, last.start_ms)

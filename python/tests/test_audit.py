@@ -19,7 +19,7 @@ from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
 from edgeagg.receiver.audit import Audit, audit
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
-from edgeagg.receiver.store import Bound, open_store
+from edgeagg.receiver.store import Bound, Refused, open_store
 
 GATEWAY = "qp-0001"
 PERIOD_MS = 1_000
@@ -159,7 +159,7 @@ def test_what_was_refused_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     async def refuse() -> None:
         store = await open_store(f"sqlite:///{tmp_path}/db", Bound(rows_max=2))
         for number in range(3):
-            await store.quarantine(5_000, "nowhere", "of no use", bytes(10 + number))
+            await store.quarantine(5_000, [Refused("nowhere", "of no use", bytes(10 + number))])
         await store.close()
 
     audited(tmp_path / "db", batches(range(100, 141)))

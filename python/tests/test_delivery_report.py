@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import pytest
 from edgeagg import statement
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.cli import main
-from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
+from edgeagg.localdays import DAY_MS, LocalDays
+from edgeagg.localtime import offsets
+from edgeagg.model import Catalogue, Group, Kind, LocalTime, MeterInfo, PointInfo
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.ledger import Alarm, AlarmKind
@@ -28,8 +31,10 @@ CATALOGUE = Catalogue(
 )
 
 
-def made(sequence: int, kind: BatchKind, payload: bytes) -> Message:
-    batch = Batch(GATEWAY, 7, sequence, kind, CATALOGUE.hash, MIDNIGHT_MS, 0, payload)
+def made(
+    sequence: int, kind: BatchKind, payload: bytes, catalogue: Catalogue = CATALOGUE
+) -> Message:
+    batch = Batch(GATEWAY, 7, sequence, kind, catalogue.hash, MIDNIGHT_MS, 0, payload)
     return Message(batch_topic(GATEWAY), batch.to_bytes())
 
 
@@ -40,7 +45,7 @@ def written(path: Path, *days: int, alarms: tuple[Alarm, ...] = ()) -> str:
         store = await SqliteStore.open(str(path))
         book = statement.DayBook([(1, (0,))])
         for day in days:
-            first_ms = MIDNIGHT_MS + day * statement.DAY_MS
+            first_ms = MIDNIGHT_MS + day * DAY_MS
             gap: list[list[int | None]] = [[first_ms], [first_ms + 120_000], [3], [7]]
             book.fold([(3, 0, 0, 1, gap)])
         stated = statement.encode(book.take(None))
@@ -70,6 +75,33 @@ def test_a_day_that_is_not_here_as_it_was_stated_stands_with_what_is_here(
         ("2020-09-22", False),
         ("2020-09-23", False),
     ]
+
+
+def test_a_day_is_that_of_the_site_and_as_long_as_its_clock_makes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = tuple(offsets("Europe/Berlin", from_year=2020, to_year=2021))
+    berlin = replace(CATALOGUE, local_time=LocalTime("Europe/Berlin", changes))
+    book = statement.DayBook([(1, (0,))], LocalDays(changes))
+    # from midnight to midnight, the clock set back in between: 25 hours of minutes
+    gap = [1_603_576_800_000, 1_603_576_800_000 + (25 * 60 - 1) * 60_000, 25 * 60, 7]
+    book.fold([(3, 0, 0, 1, [[number] for number in gap])])
+    stated = statement.encode(book.take(None))
+
+    async def write() -> None:
+        store = await SqliteStore.open(str(tmp_path / "db"))
+        messages = [made(1, BatchKind.CATALOGUE, berlin.to_bytes(), berlin)]
+        messages.append(made(2, BatchKind.STATEMENT, stated, berlin))
+        await Inbox(store, Admission.ANYBODY).take(messages, MIDNIGHT_MS)
+        await store.close()
+
+    asyncio.run(write())
+    store = f"sqlite:///{tmp_path / 'db'}"
+    assert main(["reconcile", "--store", store, "--day", "2020-10-25"]) == 1
+    _, line, _ = capsys.readouterr().out.splitlines()
+    assert line.split()[:4] == [GATEWAY, "2020-10-25", "incomer", "1500"]
+    for neighbour in ("2020-10-24", "2020-10-26"):
+        assert main(["reconcile", "--store", store, "--day", neighbour]) == 0
 
 
 def test_nothing_stated_is_nothing_wrong(

@@ -13,6 +13,7 @@ import pytest
 from edgeagg import _core, statement, topics
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Range, Receipt, check_of
 from edgeagg.errors import FormatError, StoreError
+from edgeagg.localdays import DAY_MS
 from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo
 from edgeagg.receiver.inbox import Counters, Inbox, Message
 from edgeagg.receiver.keys import Admission
@@ -143,6 +144,24 @@ async def test_a_batch_that_comes_again_changes_nothing(inbox: Inbox, path: Path
     assert inbox.counters == Counters(new=2, again=2)
     after = stored(path, "SELECT * FROM readings") + stored(path, "SELECT * FROM batches")
     assert after == before
+
+
+async def test_a_flood_of_forgeries_costs_one_commit_for_all_that_came_together(
+    inbox: Inbox,
+) -> None:
+    assert isinstance(inbox.store, SqliteStore)
+    await take(inbox, catalogue_batch(), data_batch(2))
+    commits: list[str] = []
+    inbox.store._connection.set_trace_callback(
+        lambda text: commits.append(text) if text == "COMMIT" else None
+    )
+    forged = [Message(topics.batch(GATEWAY), bytes([n])) for n in range(30)]
+    other = message(dataclasses.replace(data_batch(2), cut_at_ms=7))
+    assert await take_all(inbox, [*forged, *forged, other]) == [receipt(2)]
+    # the first of them is the deliveries'
+    assert len(commits) == 2
+    assert (inbox.counters.refused, inbox.counters.conflicts) == (60, 1)
+    assert (await inbox.store.quarantined()).row_count == 31
 
 
 async def test_a_batch_twice_in_one_take_counts_once(inbox: Inbox) -> None:
@@ -394,7 +413,7 @@ async def test_a_statement_waits_for_its_catalogue_and_is_checked_against_it(
     inbox: Inbox, path: Path
 ) -> None:
     tally = statement.Tally(2, 2, 0, 0, 5, {1: (10, 3, 10, 3)})
-    payload = statement.encode([(statement.Span(0, 0, statement.DAY_MS), tally)])
+    payload = statement.encode([(statement.Span(0, 0, DAY_MS), tally)])
     stated = dataclasses.replace(data_batch(2), kind=BatchKind.STATEMENT, codec=0, payload=payload)
     assert await take(inbox, stated) == [receipt(0)]
     assert await take(inbox, catalogue_batch(), stated) == [receipt(2)]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from edgeagg import statement
 from edgeagg.errors import FormatError
-from edgeagg.statement import DAY_MS, LATENESS_MS, DayBook, Span, Tally
+from edgeagg.localdays import DAY_MS, LocalDays
+from edgeagg.statement import LATENESS_MS, DayBook, Span, Tally
 
 MIDNIGHT_MS = 1_790_006_400_000  # 22 September 2026, 00:00 in Shanghai
 PERIOD_MS = 60_000
@@ -113,7 +114,7 @@ def test_order_parts_and_restarts_change_nothing(
 def test_every_slot_of_a_gap_lies_in_one_span(first: int, slots: int, period_ms: int) -> None:
     first_ms = MIDNIGHT_MS // period_ms * period_ms + first * period_ms
     last_ms = first_ms + (slots - 1) * period_ms
-    spans = list(statement.spans_of(0, first_ms, last_ms))
+    spans = list(statement.spans_of(0, first_ms, last_ms, LocalDays()))
     assert len(spans) <= 3
     parts = [statement.clip(span, first_ms, last_ms, period_ms) for span in spans]
     assert sum(count for _, _, count in parts) == slots
@@ -128,7 +129,7 @@ def test_a_clock_that_was_set_right_by_decades_makes_three_entries() -> None:
     days.fold([gaps((PERIOD_MS, last_ms, last_ms // PERIOD_MS, 7))])
     stated = days.take(None)
     assert len(stated) == 3
-    assert stated[0][0] == Span(0, 0, DAY_MS - statement.OFFSET_MS)
+    assert stated[0][0] == Span(0, 0, DAY_MS - 8 * 3_600_000)
     assert statement.decode(statement.encode(stated)) == stated
     assert sum(tally.missed for _, tally in stated) == 2 * (last_ms // PERIOD_MS)
 

@@ -384,19 +384,23 @@ def naive(life: History) -> tuple[Told, int]:
 
 def difference(seed: str) -> str | None:
     """Live the history of this seed; return what core and model do not agree on."""
-    life = history(seed)
+    found = disagreement(history(seed))
+    return f"seed {seed}: {found}" if found else None
+
+
+def disagreement(life: History) -> str | None:
+    """Live a history; return what core and model do not agree on."""
     killed, whole = Gateway(life), Gateway(life)
     for event in life.events:
         killed.take(event)
         if not isinstance(event, Restart):
             whole.take(event)
     if killed.payloads != whole.payloads or killed.late != whole.late:
-        return f"seed {seed}: a restart changed a payload"
+        return "a restart changed a payload"
     expected, late = naive(life)
     if whole.late != late:
-        return f"seed {seed}: {whole.late} rows too late, the model says {late}"
-    found = told_by(whole.payloads).difference(expected)
-    return f"seed {seed}: {found}" if found else None
+        return f"{whole.late} rows too late, the model says {late}"
+    return told_by(whole.payloads).difference(expected)
 
 
 def first_difference(seeds: Sequence[str]) -> str | None:

@@ -112,8 +112,9 @@ impl Level {
         }
     }
 
-    /// Return, oldest first, the windows that are complete or can wait no longer for the reading
-    /// behind their end, or for the verdict on a point that is `doubted`.
+    /// Return, oldest first, the windows that have ended by `settled_ms` and are complete, or can
+    /// wait no longer for the reading behind their end or for the verdict on a point that is
+    /// `doubted`.
     pub(super) fn close(
         &mut self,
         settled_ms: i64,
@@ -177,7 +178,7 @@ impl Level {
 }
 
 impl Window {
-    /// Whether a reading or a verdict may still come that settles its end.
+    /// Whether it has not ended, or a reading or a verdict may still come that settles its end.
     fn waits(&self, settled_ms: i64, doubted: &[bool], points: &Points) -> bool {
         // a doubt that can still settle this end began at most a bridge behind it
         let bridge_ms = points.period_ms * BRIDGE_PERIODS;
@@ -188,10 +189,10 @@ impl Window {
             Some(true) => verdict_ms,
             _ => bridge_ms,
         });
-        let waited_ms = settled_ms - self.bounds.end_ms;
-        longest_ms
-            .max()
-            .is_some_and(|longest_ms| waited_ms < longest_ms)
+        // a reading from ahead of the time ends a window, but until its time has come the clock may
+        // still be set back, and what is counted then be found to have fallen
+        let waited_ms = settled_ms.saturating_sub(self.bounds.end_ms);
+        waited_ms < longest_ms.max().unwrap_or(0)
     }
 
     fn finish(&self, kinds: &[PointKind]) -> WindowRow {

@@ -28,8 +28,8 @@ class SlotBalance:
 
     @property
     def unexplained(self) -> int:
-        """Slots with neither a row nor a declared gap; negative when some came twice."""
-        return self.due - self.count.rows - self.count.gap_slots
+        """Slots with no row, no declared gap or loss; negative when some came twice."""
+        return self.due - self.count.rows - self.count.gap_slots - self.count.lost_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,14 @@ class Audit:
         return sum(slot.count.gap_slots * slot.count.points for slot in self.slots)
 
     @property
+    def lost(self) -> int:
+        """Point slots that were read, in batches that the gateway had to let go."""
+        return sum(slot.count.lost_slots * slot.count.points for slot in self.slots)
+
+    @property
     def unexplained(self) -> int:
         """Point slots nobody accounts for."""
-        return self.point_slots_due - self.values - self.reasons - self.missed
+        return self.point_slots_due - self.values - self.reasons - self.missed - self.lost
 
     @property
     def batches_missing(self) -> int:
@@ -91,6 +96,7 @@ class Audit:
                 "values": self.values,
                 "reasons": self.reasons,
                 "missed": self.missed,
+                "lost": self.lost,
                 "unexplained": self.unexplained,
             },
             "batches": {

@@ -27,7 +27,7 @@ from edgeagg.receiver.keys import (
     sealer,
 )
 from edgeagg.receiver.ledger import Alarm, AlarmKind
-from edgeagg.receiver.store import Delivery, Outcome, Store
+from edgeagg.receiver.store import Delivery, Outcome, Refused, Store
 from edgeagg.seal import key_id, key_text
 
 _log = logging.getLogger(__name__)
@@ -76,17 +76,24 @@ class Inbox:
     credit: Credit = field(default_factory=Credit)
     _catalogues: dict[bytes, Catalogue] = field(default_factory=dict)
     _keyframes: dict[_Identity, Keyframe] = field(default_factory=dict)
+    _refused: list[Refused] = field(default_factory=list)
 
     async def take(self, messages: Sequence[Message], now_ms: int) -> list[Receipt]:
         """Commit what can be committed and return one receipt for every epoch that was heard of.
 
         A message that cannot be right is quarantined and gets no receipt; a batch whose catalogue
-        or keyframe has not been committed yet is left to be sent again.
+        or keyframe has not been committed yet is left to be sent again. What a group refuses is
+        quarantined together, behind what it commits: a flood of forgeries must not cost a sync of
+        the disk each.
         """
+        self._refused.clear()  # of a group that could not be committed
         heard: dict[tuple[str, int], None] = {}
         strangers = await self._take(messages, heard, now_ms, knows_all=False)
         # the batch that names their key may have come in the same group
         await self._take(strangers, heard, now_ms, knows_all=True)
+        if self._refused:
+            await self.store.quarantine(now_ms, self._refused)
+            self._refused.clear()
         return [await self._receipt(gateway, epoch, now_ms) for gateway, epoch in heard]
 
     async def _take(
@@ -106,11 +113,11 @@ class Inbox:
                 parsed, key = await self._check(message, known, now_ms)
             except UnknownKeyError as error:
                 if knows_all:
-                    await self._refuse(message, str(error), now_ms)
+                    self._refuse(message, str(error))
                 strangers.append(message)
                 continue
             except FormatError as error:
-                await self._refuse(message, str(error), now_ms)
+                self._refuse(message, str(error))
                 continue
             heard[parsed.gateway, parsed.epoch] = None
             self.credit.hear(parsed.gateway, now_ms)
@@ -125,7 +132,7 @@ class Inbox:
             try:
                 delivery = await self._open(batch, key, message.data, now_ms)
             except FormatError as error:
-                await self._refuse(message, str(error), now_ms)
+                self._refuse(message, str(error))
                 continue
             if delivery is None:
                 self.counters.waiting += 1
@@ -174,8 +181,7 @@ class Inbox:
                 self.counters.conflicts += 1
                 batch = delivery.batch
                 text = f"epoch {batch.epoch} sequence {batch.sequence} came with other bytes before"
-                topic = topics.batch(batch.gateway)
-                await self.store.quarantine(now_ms, topic, text, delivery.data)
+                self._refused.append(Refused(topics.batch(batch.gateway), text, delivery.data))
                 place = (batch.epoch, batch.sequence)
                 await self._alarm(batch.gateway, AlarmKind.FORK, *place, text, now_ms)
 
@@ -226,6 +232,11 @@ class Inbox:
                 return await self._open_anchored(batch, data, back, catalogue, now_ms)
             rows = content.decode(batch.codec, batch.payload, catalogue)
             rows = self._dated(rows, now_ms)
+        elif batch.kind is BatchKind.LOST and batch.payload:
+            catalogue = await self._catalogue(batch.schema)
+            if catalogue is None:
+                return None
+            rows = content.decode_lost(batch.codec, batch.payload, catalogue)
         elif batch.kind is BatchKind.STATEMENT:
             catalogue = await self._catalogue(batch.schema)
             if catalogue is None:
@@ -259,7 +270,7 @@ class Inbox:
         reason = (
             f"epoch {batch.epoch} sequence {batch.sequence} needs {wanted}, which is no keyframe"
         )
-        await self.store.quarantine(now_ms, topics.batch(batch.gateway), reason, data)
+        self._refused.append(Refused(topics.batch(batch.gateway), reason, data))
         # it was cut when it says so: a hello from before must not look like a rollback
         lost = replace(batch, kind=BatchKind.LOST, schema=bytes(16), codec=0, payload=b"")
         return Delivery(lost, data, digest, now_ms, None, None)
@@ -302,6 +313,6 @@ class Inbox:
             progress.check,
         )
 
-    async def _refuse(self, message: Message, reason: str, now_ms: int) -> None:
+    def _refuse(self, message: Message, reason: str) -> None:
         self.counters.refused += 1
-        await self.store.quarantine(now_ms, message.topic, reason, message.data)
+        self._refused.append(Refused(message.topic, reason, message.data))

@@ -30,6 +30,7 @@ from edgeagg.receiver.store import (
     Outcome,
     Progress,
     Quarantined,
+    Refused,
     Register,
     SlotCount,
     StreamStatus,
@@ -140,27 +141,26 @@ class PostgresStore:
         found = await self._all(postgres_queries.KEYFRAME, gateway, epoch, sequence)
         return found[0][0] if found else None
 
-    async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a refused message, once however often it comes; the oldest go for it."""
-        digest = hashlib.sha256(hashlib.sha256(topic.encode()).digest() + data).digest()
-        topic, reason, data = rows.kept(topic, reason, data)
+    async def quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
+        """Keep refused messages, each once however often it comes; the oldest go for them."""
+        # receivers that refuse the same at once must not wait for each other in a circle
+        by_digest = {_identity(one): rows.kept(one) for one in refused}
         async with self._transaction() as connection:
-            size = await connection.fetchval(
-                "INSERT INTO quarantine (digest, received_ms, topic, reason, data)"
-                " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"
-                " RETURNING octet_length(topic) + octet_length(reason) + octet_length(data)",
-                digest,
-                received_ms,
-                _storable(topic),
-                _storable(reason),
-                data,
-            )
-            if size is None:
+            sizes = []
+            for digest, (topic, reason, data) in sorted(by_digest.items()):
+                texts = _storable(topic), _storable(reason)
+                size = await connection.fetchval(
+                    postgres_queries.QUARANTINE, digest, received_ms, *texts, data
+                )
+                if size is not None:
+                    sizes.append(size)
+            if not sizes:
                 return
             row_count, byte_count = await connection.fetchrow(
-                "UPDATE quarantine_totals SET row_count = row_count + 1,"
-                " byte_count = byte_count + $1 RETURNING row_count, byte_count",
-                size,
+                "UPDATE quarantine_totals SET row_count = row_count + $1,"
+                " byte_count = byte_count + $2 RETURNING row_count, byte_count",
+                len(sizes),
+                sum(sizes),
             )
             if row_count > self._bound.rows_max or byte_count > self._bound.bytes_max:
                 await connection.execute(
@@ -435,6 +435,11 @@ async def _progress(connection: Connection, gateway: str, epoch: int) -> Progres
     progress = collapse(through or 0, (sequence for (sequence,) in beyond))
     last = await connection.fetchrow(postgres_queries.LAST, gateway, epoch, progress.last)
     return progress if last is None else progress.ending(*last)
+
+
+def _identity(refused: Refused) -> bytes:
+    topic = hashlib.sha256(refused.topic.encode()).digest()
+    return hashlib.sha256(topic + refused.data).digest()
 
 
 def _storable(text: str) -> str:

@@ -87,6 +87,15 @@ CREATE TABLE IF NOT EXISTS gaps (
     PRIMARY KEY (group_id, first_due_ms)
 );
 
+-- Slots that were in batches the gateway no longer has, as far as no row or gap explains them.
+CREATE TABLE IF NOT EXISTS lost_slots (
+    group_id bigint NOT NULL REFERENCES groups,
+    first_due_ms bigint NOT NULL,
+    last_due_ms bigint NOT NULL,
+    slot_count bigint NOT NULL,
+    PRIMARY KEY (group_id, first_due_ms)
+);
+
 -- How the course of a guarded totaliser was bridged; values are mantissas of the point.
 CREATE TABLE IF NOT EXISTS audits (
     group_id bigint NOT NULL REFERENCES groups,

@@ -51,7 +51,14 @@ UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = e
 WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
 """
 
-INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
+INSERT_LOST = """
+INSERT INTO lost_slots AS known VALUES ($1, $2, $3, $4)
+ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > known.last_due_ms
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "lost_slots": INSERT_LOST, "readings": INSERT_READING}
 """Tables in which a row that comes again may change the one that is there."""
 
 SPAN = """
@@ -93,6 +100,12 @@ WHERE g.gateway = $1 AND g.meter = $2 AND (u.start_ms = $3 OR u.start_ms + u.len
 ORDER BY u.length_ms, u.start_ms, g.id
 """
 
+QUARANTINE = """
+INSERT INTO quarantine (digest, received_ms, topic, reason, data)
+VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING
+RETURNING octet_length(topic) + octet_length(reason) + octet_length(data)
+"""
+
 DROP_OLDEST = """
 WITH sized AS (
     SELECT digest, received_ms,
@@ -119,9 +132,9 @@ FROM counted
 
 SLOTS = """
 SELECT g.gateway, g.meter, g.period_ms, jsonb_array_length(g.points),
-       least(r.first_due, p.first_due), greatest(r.last_due, p.last_due),
+       least(r.first_due, p.first_due, l.first_due), greatest(r.last_due, p.last_due, l.last_due),
        r.n, coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0),
-       g.id IN (SELECT id FROM energy_groups)
+       g.id IN (SELECT id FROM energy_groups), coalesce(l.n, 0)
 FROM groups g
 CROSS JOIN LATERAL (
     SELECT min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
@@ -138,7 +151,22 @@ CROSS JOIN LATERAL (
            ) ELSE 0 END)::bigint AS n
     FROM gaps WHERE group_id = g.id
 ) p
-WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0)
+CROSS JOIN LATERAL (
+    SELECT min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
+           -- another destination may have lost what came here
+           sum(slot_count - (
+               SELECT count(*) FROM readings
+               WHERE group_id = g.id AND due_ms BETWEEN s.first_due_ms AND s.last_due_ms
+           ) - (
+               SELECT coalesce(sum((least(o.last_due_ms, s.last_due_ms)
+                    - greatest(o.first_due_ms, s.first_due_ms)) / g.period_ms + 1), 0)
+               FROM gaps o
+               WHERE o.group_id = g.id AND o.last_due_ms >= s.first_due_ms
+                 AND o.first_due_ms <= s.last_due_ms
+           ))::bigint AS n
+    FROM lost_slots s WHERE group_id = g.id
+) l
+WHERE g.gateway = $1 AND (r.n > 0 OR p.n > 0 OR l.n > 0)
 ORDER BY g.meter, g.period_ms, g.id
 """
 

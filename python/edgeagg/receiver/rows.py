@@ -16,12 +16,13 @@ from edgeagg.model import Group, Quality
 from edgeagg.receiver.keys import GatewayKey, State
 from edgeagg.receiver.ledger import Alarm, AlarmKind, StatedSpan
 from edgeagg.receiver.points import points_from
-from edgeagg.receiver.store import Delivery
+from edgeagg.receiver.store import Delivery, Refused
 from edgeagg.seal import MESSAGE_BYTES_MAX
 from edgeagg.statement import Span, Tally, clip
 
-SCHEMA_VERSION = 3
-"""Of the tables: 1 had no audits, uncertainties, statistics, demands; 2 no statements, alarms."""
+SCHEMA_VERSION = 4
+"""Of the tables: 1 had no audits, uncertainties, statistics, demands; 2 no statements, alarms; 3 no
+lost slots."""
 WINDOW_ARRAYS = (
     "slots",
     "value_counts",
@@ -246,6 +247,7 @@ TABLES = (
         ),
     ),
     Table("gaps", 2, 5, lambda it, _: ((row.group, gap_values(row)) for row in it.gaps)),
+    Table("lost_slots", 2, 4, lambda it, _: ((row.group, gap_values(row)[:3]) for row in it.lost)),
     Table("audits", 4, 10, lambda it, _: ((row.group, audit_values(row)) for row in it.audits)),
     Table(
         "uncertainties",
@@ -282,11 +284,12 @@ TABLES = (
 )
 
 
-def kept(topic: str, reason: str, data: bytes) -> tuple[str, str, bytes]:
+def kept(refused: Refused) -> tuple[str, str, bytes]:
     """Return what quarantine keeps of a message: no more than a message may hold."""
+    reason, data = refused.reason, refused.data
     if len(data) > MESSAGE_BYTES_MAX:
         reason = f"{reason} ({len(data)} bytes, the first {MESSAGE_BYTES_MAX} are kept)"
-    return topic, reason, data[:MESSAGE_BYTES_MAX]
+    return refused.topic, reason, data[:MESSAGE_BYTES_MAX]
 
 
 def check_version(found: int) -> None:

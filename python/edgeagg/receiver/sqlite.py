@@ -30,6 +30,7 @@ from edgeagg.receiver.store import (
     Outcome,
     Progress,
     Quarantined,
+    Refused,
     Register,
     SlotCount,
     StreamStatus,
@@ -86,10 +87,9 @@ class SqliteStore:
         found = await self._all(sqlite_queries.KEYFRAME, gateway, epoch, sequence)
         return found[0][0] if found else None
 
-    async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a refused message, once however often it comes; the oldest go for it."""
-        message = rows.kept(topic, reason, data)
-        await self._run(lambda: self._quarantine(received_ms, *message))
+    async def quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
+        """Keep refused messages, each once however often it comes; the oldest go for them."""
+        await self._run(lambda: self._quarantine(received_ms, refused))
 
     async def quarantined(self) -> Quarantined:
         """Count what quarantine holds and what it dropped."""
@@ -194,20 +194,21 @@ class SqliteStore:
             return energies.register(found_ms, points, json.loads(mantissas), point)
         return None
 
-    def _quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
+    def _quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
         with self._transaction():
-            is_new = self._connection.execute(
-                "INSERT OR IGNORE INTO quarantine (received_ms, topic, reason, data)"
-                " VALUES (?, ?, ?, ?) RETURNING 1",
-                (received_ms, topic, reason, data),
-            ).fetchall()
-            if not is_new:
-                return
-            size = len(topic.encode()) + len(reason.encode()) + len(data)
+            sizes = []
+            for topic, reason, data in map(rows.kept, refused):
+                is_new = self._connection.execute(
+                    "INSERT OR IGNORE INTO quarantine (received_ms, topic, reason, data)"
+                    " VALUES (?, ?, ?, ?) RETURNING 1",
+                    (received_ms, topic, reason, data),
+                ).fetchall()
+                if is_new:
+                    sizes.append(len(topic.encode()) + len(reason.encode()) + len(data))
             ((row_count, byte_count),) = self._connection.execute(
-                "UPDATE quarantine_totals SET row_count = row_count + 1,"
+                "UPDATE quarantine_totals SET row_count = row_count + ?,"
                 " byte_count = byte_count + ? RETURNING row_count, byte_count",
-                (size,),
+                (len(sizes), sum(sizes)),
             ).fetchall()
             if row_count <= self._bound.rows_max and byte_count <= self._bound.bytes_max:
                 return

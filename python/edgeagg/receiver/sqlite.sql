@@ -84,6 +84,15 @@ CREATE TABLE IF NOT EXISTS gaps (
     PRIMARY KEY (group_id, first_due_ms)
 ) WITHOUT ROWID;
 
+-- Slots that were in batches the gateway no longer has, as far as no row or gap explains them.
+CREATE TABLE IF NOT EXISTS lost_slots (
+    group_id INTEGER NOT NULL REFERENCES groups,
+    first_due_ms INTEGER NOT NULL,
+    last_due_ms INTEGER NOT NULL,
+    slot_count INTEGER NOT NULL,
+    PRIMARY KEY (group_id, first_due_ms)
+) WITHOUT ROWID;
+
 -- How the course of a guarded totaliser was bridged; values are mantissas of the point.
 CREATE TABLE IF NOT EXISTS audits (
     group_id INTEGER NOT NULL REFERENCES groups,

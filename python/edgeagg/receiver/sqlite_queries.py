@@ -29,7 +29,13 @@ UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = e
 WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
 """
 
-INSERTS = {"gaps": INSERT_GAP, "readings": INSERT_READING}
+INSERT_LOST = """
+INSERT INTO lost_slots VALUES (?, ?, ?, ?) ON CONFLICT (group_id, first_due_ms) DO UPDATE
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+WHERE excluded.last_due_ms > last_due_ms
+"""
+
+INSERTS = {"gaps": INSERT_GAP, "lost_slots": INSERT_LOST, "readings": INSERT_READING}
 """Tables in which a row that comes again may change the one that is there."""
 
 SPAN = """
@@ -87,10 +93,10 @@ RETURNING length(CAST(topic AS BLOB)) + length(CAST(reason AS BLOB)) + length(da
 
 SLOTS = """
 SELECT g.gateway, g.meter, g.period_ms, json_array_length(g.points),
-       min(coalesce(r.first_due, p.first_due), coalesce(p.first_due, r.first_due)),
-       max(coalesce(r.last_due, p.last_due), coalesce(p.last_due, r.last_due)),
+       (SELECT min(value) FROM json_each(json_array(r.first_due, p.first_due, l.first_due))),
+       (SELECT max(value) FROM json_each(json_array(r.last_due, p.last_due, l.last_due))),
        coalesce(r.n, 0), coalesce(r.v, 0), coalesce(r.q, 0), coalesce(p.n, 0),
-       g.id IN (SELECT id FROM energy_groups)
+       g.id IN (SELECT id FROM energy_groups), coalesce(l.n, 0)
 FROM groups g
 LEFT JOIN (
     SELECT group_id, min(due_ms) AS first_due, max(due_ms) AS last_due, count(*) AS n,
@@ -108,7 +114,24 @@ LEFT JOIN (
            ) ELSE 0 END) AS n
     FROM gaps GROUP BY group_id
 ) p ON p.group_id = g.id
-WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0)
+LEFT JOIN (
+    SELECT group_id, min(first_due_ms) AS first_due, max(last_due_ms) AS last_due,
+           -- another destination may have lost what came here
+           sum(slot_count - (
+               SELECT count(*) FROM readings r
+               WHERE r.group_id = lost_slots.group_id
+                 AND r.due_ms BETWEEN lost_slots.first_due_ms AND lost_slots.last_due_ms
+           ) - (
+               SELECT coalesce(sum((min(o.last_due_ms, lost_slots.last_due_ms)
+                    - max(o.first_due_ms, lost_slots.first_due_ms)) / i.period_ms + 1), 0)
+               FROM gaps o JOIN groups i ON i.id = o.group_id
+               WHERE o.group_id = lost_slots.group_id
+                 AND o.last_due_ms >= lost_slots.first_due_ms
+                 AND o.first_due_ms <= lost_slots.last_due_ms
+           )) AS n
+    FROM lost_slots GROUP BY group_id
+) l ON l.group_id = g.id
+WHERE g.gateway = ? AND (r.n > 0 OR p.n > 0 OR l.n > 0)
 ORDER BY g.meter, g.period_ms, g.id
 """
 

@@ -115,6 +115,7 @@ class SlotCount:
     reasons: int
     gap_slots: int
     has_energy: bool  # it holds totalisers of import or export (SQLite says 0 or 1)
+    lost_slots: int = 0  # declared as lost, and neither a row nor in a gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,15 @@ QUARANTINE = Bound()
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A message that cannot be right, and why."""
+
+    topic: str
+    reason: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """What quarantine holds, and what had to go."""
 
@@ -175,8 +185,8 @@ class Store(Protocol):
     async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
         """Return the payload of a committed keyframe that batches to come may begin with."""
 
-    async def quarantine(self, received_ms: int, topic: str, reason: str, data: bytes) -> None:
-        """Keep a message that was refused, for somebody to look at; the oldest go for it."""
+    async def quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
+        """Keep messages for somebody to look at, in one transaction; the oldest go for them."""
 
     async def quarantined(self) -> Quarantined:
         """Count what quarantine holds and what it dropped."""

@@ -1,0 +1,132 @@
+"""What the audit of a platform says of batches that its gateway had to let go."""
+
+import pytest
+
+from agent.tests.fakes import GATEWAY, START_MS, catalogue
+from agent.tests.histories import Commit, Cut, history
+from edgeagg import topics
+from edgeagg.batch import Batch, BatchKind, Origin
+from edgeagg.receiver.audit import audit
+from edgeagg.receiver.inbox import Inbox, Message
+from edgeagg.receiver.keys import Admission
+from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent import outbox as outbox_module
+from edgeagg_agent.losses import Losses
+from edgeagg_agent.outbox import Outbox
+from edgeagg_agent.recorder import Recorder
+
+PLANT = catalogue(("incomer", 1_000), ("pv", 2_000), ("incomer", 4_000))
+BYTES_MAX = 14_000
+SECONDS = 600
+
+
+class Platform:
+    """A receiver that takes batches up to some sequence, and then is away for long."""
+
+    def __init__(self, store, cursor, until):
+        self.inbox = Inbox(store, Admission.ANYBODY)
+        self.cursor, self._until = cursor, until
+
+    async def take(self, box, until=None):
+        head = min(box.head, self._until if until is None else until)
+        sequences = range(self.cursor.through + 1, head + 1)
+        data = [box.read(sequence, GATEWAY) for sequence in sequences]
+        batches = [Message(topics.batch(GATEWAY), message) for message in data]
+        for receipt in await self.inbox.take(batches, START_MS) if batches else ():
+            assert receipt.epoch == box.epoch
+            self.cursor.advance(receipt.through, receipt.ranges)
+        return [Batch.from_bytes(message) for message in data]
+
+
+@pytest.fixture
+async def stores(tmp_path):
+    opened = [await SqliteStore.open(str(tmp_path / f"{n}.db")) for n in range(2)]
+    yield opened
+    for store in opened:
+        await store.close()
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch):
+    monkeypatch.setattr(outbox_module, "_SEGMENT_BYTES", 4096)
+
+
+class Life:
+    """A gateway with two destinations, of which each takes batches up to some sequence."""
+
+    def __init__(self, folder, stores, untils):
+        self.folder, self._stores, self._untils = folder, stores, untils
+        self.start()
+
+    def start(self):
+        self.box = Outbox(self.folder, now_ms=START_MS, bytes_max=BYTES_MAX)
+        self.recorder = Recorder(self.folder, self.box, GATEWAY, PLANT, now_ms=START_MS)
+        self.platforms = [
+            Platform(store, self.box.cursor(str(n)), until)
+            for n, (store, until) in enumerate(zip(self._stores, self._untils, strict=True))
+        ]
+
+    async def play(self, steps, *, restarts):
+        for place, step in enumerate(steps):
+            match step:
+                case Commit():
+                    await self.recorder.commit()
+                case Cut(now_ms):
+                    delivered = min(one.cursor.through for one in self.platforms)
+                    await self.recorder.cut(now_ms, receipted=delivered)
+                    self.box.trim()
+                    for platform in self.platforms:
+                        await platform.take(self.box)
+                    if restarts and place % 3 == 0:
+                        self.box.close()
+                        self.start()
+                case _:
+                    step.push(self.recorder)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("untils", [(0, 0), (20, 20), (10, 45)])
+async def test_slots_due_are_values_reasons_missed_and_lost(tmp_path, stores, untils, restarts):
+    steps = history(5, PLANT, SECONDS)
+    life = Life(tmp_path / "state", stores, untils)
+    await life.play(steps, restarts=restarts)
+    for platform, store in zip(life.platforms, stores, strict=True):
+        sent = await platform.take(life.box, life.box.head)
+        assert any(batch.kind is BatchKind.LOST for batch in sent)
+        found = await audit(store, GATEWAY)
+        assert found.lost > 0
+        assert found.unexplained == 0
+        assert found.is_whole, found
+        due = found.values + found.reasons + found.missed + found.lost
+        assert due == found.point_slots_due == 2 * sum(slot.due for slot in found.slots)
+        assert platform.inbox.counters.refused == 0
+    life.box.close()
+
+
+async def test_what_is_lost_is_told_in_the_next_epoch_too(tmp_path, stores):
+    life = Life(tmp_path / "state", stores, (20, 0))
+    await life.play(history(5, PLANT, SECONDS), restarts=False)
+    life.recorder.end_epoch()
+    begun_ms = START_MS + 1
+    life.box.begin_epoch(GATEWAY, PLANT, after=0, why=Origin.BEHIND, now_ms=begun_ms)
+    life.box.close()
+    life.start()
+    assert life.box.epoch == begun_ms
+    for platform, store in zip(life.platforms, stores, strict=True):
+        await platform.take(life.box, life.box.head)
+        found = await audit(store, GATEWAY)
+        assert found.lost > 0
+        assert found.unexplained == 0
+    life.box.close()
+
+
+def test_a_damaged_file_is_one_that_is_not_there(tmp_path):
+    kept = Losses(tmp_path, 7)
+    kept.note_keyframe(3, b"taught")
+    kept.keep()
+    assert Losses(tmp_path, 7).keyframe(3) == b"taught"
+    file = tmp_path / "lost-7"
+    data = file.read_bytes()
+    for place in range(len(data)):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert Losses(tmp_path, 7).keyframe(3) is None

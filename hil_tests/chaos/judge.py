@@ -1,0 +1,128 @@
+"""Judges a site after its last strike: nothing lost, doubled or wrong, both sides the same.
+
+The oracle of the scenarios holds the database against the meters' truth. Beside that, the gateway's
+own history must have the rows, gaps and batches that the database has, its cursor must stand at its
+last batch, the platform's own audit must find everything, and what was journaled at a kill must be
+there as it was journaled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import TypeVar
+
+from edgeagg._core import read_segment
+from edgeagg.batch import Batch
+from edgeagg.receiver.audit import audit
+from edgeagg.receiver.store import open_store
+from edgeagg_agent.history import Asked, History
+from hil_tests import stored
+from hil_tests.chain import GATEWAY
+from hil_tests.chaos.life import Life
+from hil_tests.chaos.witness import Row, Slot, Witness
+from hil_tests.stored import Stored
+from hil_tests.verdict import Verdict
+
+_EVER_MS = 1 << 45
+_SHOWN_MAX = 3
+
+T = TypeVar("T")
+Run = tuple[str, int, int, int, int]
+"""A gap: meter, period, first and last due time in ms, reason."""
+
+
+def judge_life(life: Life) -> Verdict:
+    """Let everything of a site arrive and end it; add to its lies whatever is not as it must be."""
+    verdict = life.scenario.finish()
+    found = list(verdict.notes) or ([] if verdict.holds else ["nothing was read"])
+    held = stored.load(life.chain.store)
+    found += compare(life.chain.directory / "agent", held, life.witness)
+    found += asyncio.run(_audited(life.chain.store))
+    found += _traces(life.chain.directory)
+    life.toll.lies += [f"{life.chain.directory.name}: {text}" for text in found]
+    return verdict
+
+
+def compare(state: Path, held: Stored, witness: Witness) -> list[str]:
+    """Return how the gateway's state directory and the database differ, and what was forgotten."""
+    rows, gaps = _history(state)
+    rows_held = dict(_rows(held))
+    found = _differences("rows", set(rows.items()), set(rows_held.items()))
+    found += _differences("gaps", gaps, set(_gaps(held)))
+    found += _differences("batches", set(_batches(state)), set(held.digests.items()))
+    last = max((sequence for _, sequence in held.digests), default=0)
+    if witness.receipted() != last:
+        found.append(f"the cursor stands at {witness.receipted()}, the platform's last is {last}")
+    journaled = set(witness.rows.items())
+    forgotten = journaled - set(rows_held.items())
+    if forgotten:
+        text = f"{len(forgotten)} of {len(journaled)} rows that were journaled at a kill are not"
+        found.append(f"{text} in the database as they were, such as {min(forgotten)}")
+    return found
+
+
+def _history(state: Path) -> tuple[dict[Slot, Row], set[Run]]:
+    rows: dict[Slot, Row] = {}
+    gaps: set[Run] = set()
+    for part in History(state).read(Asked(since_ms=0, until_ms=_EVER_MS)):
+        for row in part.content.readings:
+            slot = row.group.meter, row.group.period_ms, row.due_ms
+            rows[slot] = row.at_ms, tuple(row.mantissas)
+        for gap in part.content.gaps:
+            of = gap.group.meter, gap.group.period_ms
+            gaps.add((*of, gap.first_due_ms, gap.last_due_ms, gap.reason))
+    return rows, gaps
+
+
+def _rows(held: Stored) -> Iterator[tuple[Slot, Row]]:
+    for group, readings in held.readings.items():
+        for one in readings:
+            yield (group.meter, group.period_ms, one.due_ms), (one.at_ms, one.mantissas)
+
+
+def _gaps(held: Stored) -> Iterator[Run]:
+    for group, gaps in held.gaps.items():
+        for gap in gaps:
+            of = group.meter, group.period_ms
+            yield *of, gap.first_due_ms, gap.last_due_ms, gap.reason
+
+
+def _batches(state: Path) -> Iterator[tuple[tuple[int, int], bytes]]:
+    for file in sorted(state.glob("batches-*/*.journal")):
+        for _, _, message in read_segment(file):
+            batch = Batch.from_bytes(message)
+            yield (batch.epoch, batch.sequence), hashlib.sha256(message).digest()
+
+
+def _differences(what: str, gateway: AbstractSet[T], platform: AbstractSet[T]) -> list[str]:
+    found = []
+    for here, there, side in ((gateway, platform, "gateway"), (platform, gateway, "platform")):
+        if only := here - there:
+            shown = sorted(map(repr, only))[:_SHOWN_MAX]
+            found.append(f"{len(only)} {what} only the {side} has, such as {', '.join(shown)}")
+    return found
+
+
+async def _audited(store: str) -> list[str]:
+    opened = await open_store(store)
+    try:
+        found = await audit(opened, GATEWAY)
+    finally:
+        await opened.close()
+    if found.is_whole:
+        return []
+    text = f"{found.unexplained} unexplained slots, {found.batches_missing} batches missing"
+    return [f"the platform's audit finds {text}"]
+
+
+def _traces(directory: Path) -> list[str]:
+    """Find processes that ended by a mistake of ours rather than by a kill."""
+    counts = {
+        log.name: log.read_text("utf-8", errors="replace").count("Traceback")
+        for log in sorted(directory.glob("*.log"))
+    }
+    return [f"{count} traces in {name}" for name, count in counts.items() if count]
