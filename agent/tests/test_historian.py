@@ -129,14 +129,16 @@ async def test_a_batch_that_some_destination_lacks_is_not_let_go(tmp_path):
     await lived(tmp_path)
     clock = FakeClock(START_MS + SECONDS * 1_000)
     outbox = opened(tmp_path, destinations=("near", "far"))
-    worker = historian(tmp_path, outbox, clock, resend_ms=1)
-    worker.step()
+    worker = historian(tmp_path, outbox, clock, resend_ms=HOUR_MS)
+    make_all(worker, clock)
     outbox._cursors[1].advance(3)  # as after a platform was restored from a backup
-    clock.pass_ms(HOUR_MS)
+    clock.pass_ms(2 * HOUR_MS)
     worker.free()
-    worker.close()
-    outbox.close()
     assert outbox.first <= 3
+    outbox._cursors[1].advance(outbox.head)
+    worker.free()
+    outbox.close()
+    assert outbox.first > 3
 
 
 class Hand:
