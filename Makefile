@@ -117,6 +117,7 @@ bench: setup
 	@$(BIN)/python -m hil_tests.speed.codec
 	@$(BIN)/python -m hil_tests.speed.windows
 	@$(BIN)/python -m hil_tests.speed.journal
+	@$(BIN)/python -m hil_tests.speed.history
 
 format: setup
 	$(BIN)/ruff check --quiet --fix .

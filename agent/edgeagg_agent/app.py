@@ -22,6 +22,7 @@ from edgeagg_agent.bus.stream import StreamBus
 from edgeagg_agent.clock import NS_PER_MS, Clock, JudgedClock
 from edgeagg_agent.clock_trust import TimeFile
 from edgeagg_agent.desk import Desk
+from edgeagg_agent.historian import Historian
 from edgeagg_agent.learned import Learned
 from edgeagg_agent.memory import Memory
 from edgeagg_agent.outbox import Outbox
@@ -92,6 +93,14 @@ class Agent:
         ]
         self._recorder.reserve()
         self._first = self._outbox.first
+        self._historian = Historian(
+            site.state_directory,
+            self._outbox,
+            clock,
+            local_time=site.local_time,
+            resend_ms=site.resend_ms,
+            history_ms=site.history_ms,
+        )
         self._memory = Memory(site.state_directory)
         # once: a plan of a full bus takes longer than a status may
         self._planned_shares = {bus.name: budget(bus.load()).share for bus in site.buses}
@@ -136,6 +145,7 @@ class Agent:
             self._remember(pollers)
             for poller in pollers:
                 await poller.bus.close()
+            self._historian.close()
             self._outbox.close()
 
     def _pollers(self) -> list[Poller]:
@@ -183,10 +193,7 @@ class Agent:
         next_flush_s = self._clock.monotonic_s() + flush_ms / 1000
         ticks = 0
         while not self._stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                # not wait_for: Python 3.11's loses a cancellation that comes together with the stop
-                async with asyncio.timeout(_TICK_MS / 1000):
-                    await self._stopping.wait()
+            await self._wait_for_tick()
             await self._recorder.commit()
             now_s, now_ms = self._clock.monotonic_s(), self._clock.now_ms()
             if now_s >= next_flush_s or self._recorder.pending_cells >= CUT_CELLS_MAX // 2:
@@ -202,6 +209,16 @@ class Agent:
                 self._desk.tick()
             if self._begins_anew:
                 self._stopping.set()
+
+    async def _wait_for_tick(self) -> None:
+        """Wait a second, or until the stop; history is made meanwhile, while the disk is well."""
+        end_s = self._clock.monotonic_s() + _TICK_MS / 1000
+        if not self._recorder.is_refused:
+            await asyncio.to_thread(self._historian.step)
+        with contextlib.suppress(TimeoutError):
+            # not wait_for: Python 3.11's loses a cancellation that comes together with the stop
+            async with asyncio.timeout(end_s - self._clock.monotonic_s()):
+                await self._stopping.wait()
 
     def _settle_time(self) -> None:
         """Let what waits for the time wait no longer than this run, if it need not or must not."""
@@ -221,6 +238,7 @@ class Agent:
         delivered = min(uplink.sender.through for uplink in self._uplinks)
         await self._recorder.cut(self._clock.now_ms(), receipted=delivered)
         await asyncio.to_thread(self._outbox.trim)
+        await asyncio.to_thread(self._historian.free)
         # also what a full disk took meanwhile
         first, self._first = self._first, self._outbox.first
         for uplink in self._uplinks:

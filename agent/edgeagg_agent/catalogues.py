@@ -85,6 +85,10 @@ class Catalogues:
         """Return the catalogue with this hash; None when there is none."""
         return next((found for found in self.all() if found.hash == schema), None)
 
+    def body(self, schema: bytes) -> bytes | None:
+        """Return the bytes of the catalogue with this hash, which are not looked into."""
+        return next((batch.payload for batch, _ in self._all() if batch.schema == schema), None)
+
     def all(self) -> list[Catalogue]:
         """Return those of all epochs, oldest first."""
         found = []

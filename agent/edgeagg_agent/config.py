@@ -76,7 +76,7 @@ def read_site(file: Path, text: str | None = None) -> Site:
         raise ConfigError(file, "file", str(error), "a readable TOML file in UTF-8") from error
     top = Table(file, "", content, "site state windows batch status destination bus")
     site = top.table("site", _SITE_KEYS)
-    state = top.table("state", "directory bytes_max")
+    state = top.table("state", "directory bytes_max resend_days history_days")
     folders = tuple(file.parent / folder for folder in site.texts("profiles", ()))
     for folder in folders:
         if not folder.is_dir():
@@ -101,6 +101,8 @@ def read_site(file: Path, text: str | None = None) -> Site:
         name=read_plain(site, "name"),
         state_directory=Path(state.text("directory")),
         state_bytes_max=_size(state, "bytes_max", "1GB"),
+        resend_ms=state.integer("resend_days", 1, 366, 7) * _DAY_MS,
+        history_ms=state.integer("history_days", 1, 36_500, 36_500) * _DAY_MS,
         key_file=Path(site.text("key_file", (), str(Path(state.text("directory")) / "device.key"))),
         takes_commands=_takes_commands(site, destinations),
         trial_ms=read_duration(site, "remote_trial", "10min"),
@@ -117,6 +119,7 @@ def read_site(file: Path, text: str | None = None) -> Site:
     return found
 
 
+_DAY_MS = 86_400_000
 _SITE_KEYS = "gateway name profiles key_file time_zone clock remote_configuration remote_trial"
 _DESTINATION_KEYS = (
     "name broker username password_file ca_file cert_file cert_key_file platform_keys"

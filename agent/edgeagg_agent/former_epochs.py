@@ -39,6 +39,16 @@ class FormerEpochs:
             self._remove(file.parent)
         return True
 
+    def free(self, epoch: int) -> None:
+        """Remove the batches of an epoch. OSError."""
+        folder = self._directory / f"{BATCHES}{epoch}"
+        for file, size in [known for known in self._files if known[0].parent == folder]:
+            file.unlink(missing_ok=True)
+            self._files.remove((file, size))
+            self.bytes_count -= size
+        if folder.exists():
+            self._remove(folder)
+
     def _remove(self, folder: Path) -> None:
         folder.rmdir()
         if folder.name.startswith(BATCHES):

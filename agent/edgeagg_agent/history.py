@@ -1,6 +1,7 @@
 """Local history: what the state directory still holds of readings and windows, found by time.
 
-Reads files only. It takes no lock and changes nothing, so an agent may run beside it. The index is
+Day files are read by their indices, and behind them the batches that are in none yet. Reads files
+only. It takes no lock and changes nothing, so an agent may run beside it. The index of batches is
 the first batch of each segment: it is never lost and never wrong, and takes one entry a segment.
 What was not cut into a batch yet is not history.
 """
@@ -10,19 +11,28 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edgeagg._core import CODEC_CM, CodecError, Keyframe, read_first, read_segment
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.content import Content, anchor_of, decode
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue, Group
-from edgeagg_agent import epochs
+from edgeagg_agent import days, epochs, segments
 from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent.day_file import Block, BlockKind, DayFile
+from edgeagg_agent.days import Day
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+_DAY_MS = 86_400_000
+_NO_END = 2**63
+_AHEAD = 8
 _LATE_MS = 120_000
 """How much later than its slot a row may have been recorded, or a window closed, at the most."""
 
@@ -63,6 +73,8 @@ class _Segment:
     path: Path
     cut_at_ms: int
     """Of its first batch."""
+    end: int
+    """The first sequence of the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +86,107 @@ class _Read:
 
 
 class History:
-    """The batches in a state directory."""
+    """The day files and batches in a state directory."""
 
     def __init__(self, directory: Path) -> None:
         """Look into `directory`; a missing one has no history."""
         self.unreadable = 0
-        """Batches that were damaged, or whose catalogue is."""
+        """Batches and pieces of days that were damaged, or whose catalogue is."""
         self._directory = directory
         self._catalogues = Catalogues(directory)
         self._known: dict[bytes, Catalogue | None] = {}
 
     def catalogues(self) -> list[Catalogue]:
-        """Return every catalogue that batches were made under."""
-        return self._catalogues.all()
+        """Return every catalogue that history was made under."""
+        found = {known.hash: known for known in self._catalogues.all()}
+        for day in days.listed(self._directory):
+            with contextlib.suppress(FileNotFoundError), DayFile(day.path) as file:
+                for place, schema in file.schemas().items():
+                    if schema not in found and (known := file.catalogue(place)) is not None:
+                        found[schema] = known
+        return list(found.values())
 
     def read(self, asked: Asked) -> Iterator[Part]:
-        """Yield the parts that may hold what is asked for, epoch by epoch, in their order."""
+        """Yield the parts that may hold what is asked for, epoch by epoch, oldest first.
+
+        Of days one group behind the other, of later batches one batch behind the other.
+        """
+        # batches before day files: a file that is made in between holds what is skipped of them
+        kept = {
+            epoch: _segments(epochs.batches(self._directory, epoch))
+            for epoch in epochs.numbers(self._directory)
+        }
+        made = days.listed(self._directory)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-            for epoch in epochs.numbers(self._directory):
-                folder = epochs.batches(self._directory, epoch)
-                segments = _segments(folder)
-                last: _Read | None = None
-                for segment in _overlapping(segments, asked):
-                    place = segments.index(segment)
-                    before = segments[place - 1].path if place else None
-                    here = _Read(segment.path, self._read(segment.path))
-                    batches = self._wanted(here, before, last, asked)
-                    last = here
-                    for batch, content in threads.map(lambda b: self._decode(b, asked), batches):
-                        if content is None:
-                            self.unreadable += 1
-                        else:
-                            yield Part(content, _share(batch, asked))
+            for epoch in sorted({*kept, *(day.epoch for day in made)}):
+                for day in made:
+                    if day.epoch == epoch:
+                        yield from self._of_day(day, asked, threads)
+                covered = days.covered(made, epoch)
+                yield from self._of_batches(kept.get(epoch, []), covered, asked, threads)
+
+    def _of_day(self, day: Day, asked: Asked, threads: ThreadPoolExecutor) -> Iterator[Part]:
+        share = _share(day.cut_at_ms, asked)
+        span_ms = asked.last_ms - asked.since_ms + 2 * _DAY_MS
+        family = BlockKind.READINGS if asked.length_ms is None else BlockKind.WINDOWS
+        with contextlib.suppress(FileNotFoundError), DayFile(day.path) as file:
+            schemas = file.schemas()
+            for place, schema in schemas.items():
+                if schema not in self._known or self._known[schema] is None:
+                    self._known[schema] = file.catalogue(place) or self._catalogues.find(schema)
+            wanted = [
+                block
+                for block in file.find(family, asked.since_ms, asked.until_ms)
+                if self._is_wanted(schemas.get(block.place), block.group, asked)
+            ]
+
+            def read(block: Block) -> Content | None:
+                catalogue = self._known.get(schemas.get(block.place, b""))
+                payload = file.payload(block)
+                if payload is None or catalogue is None:
+                    return None
+                with contextlib.suppress(FormatError):
+                    return decode(block.codec, payload, catalogue, None, asked.wants)
+                return None
+
+            for content in _ahead(threads, read, wanted):
+                if content is None:
+                    self.unreadable += 1
+                else:
+                    yield Part(content, share)
+            # where the index is gone nobody knows whose rows are
+            if wanted or (file.is_damaged and 0 <= day.cut_at_ms - asked.since_ms <= span_ms):
+                self.unreadable += file.lost
+
+    def _is_wanted(self, schema: bytes | None, group: int, asked: Asked) -> bool:
+        """Tell whether rows of a group may be wanted; those of an unknown one are, to be told."""
+        catalogue = None if schema is None else self._known.get(schema)
+        if catalogue is None or group >= len(catalogue.groups):
+            return True
+        return asked.wants(catalogue.groups[group])
+
+    def _of_batches(
+        self, found: list[_Segment], covered: int, asked: Asked, threads: ThreadPoolExecutor
+    ) -> Iterator[Part]:
+        """Yield what the batches behind `covered` hold."""
+        last: _Read | None = None
+        for segment in _overlapping(found, asked):
+            if segment.end <= covered + 1:
+                continue
+            place = found.index(segment)
+            before = found[place - 1].path if place else None
+            here = _Read(segment.path, self._read(segment.path))
+            batches = [
+                (batch, keyframe)
+                for batch, keyframe in self._wanted(here, before, last, asked)
+                if batch.sequence > covered
+            ]
+            last = here
+            for batch, content in _ahead(threads, lambda b: self._decode(b, asked), batches):
+                if content is None:
+                    self.unreadable += 1
+                else:
+                    yield Part(content, _share(batch.cut_at_ms, asked))
 
     def _wanted(
         self, here: _Read, before: Path | None, last: _Read | None, asked: Asked
@@ -183,11 +264,13 @@ def _keyframe(batch: Batch | None) -> Keyframe | None:
 def _segments(folder: Path) -> list[_Segment]:
     """Return the segments of an epoch by their first batches, oldest first."""
     found = []
-    for path in sorted(folder.glob("*.journal")):
+    known = segments.numbered(folder)
+    ends = [*(number for number, _ in known[1:]), _NO_END]
+    for (_, path), end in zip(known, ends, strict=True):
         with contextlib.suppress(FileNotFoundError, FormatError):
             first = read_first(path)
             if first is not None:
-                found.append(_Segment(path, Batch.from_bytes(first[2]).cut_at_ms))
+                found.append(_Segment(path, Batch.from_bytes(first[2]).cut_at_ms, end))
     return found
 
 
@@ -212,6 +295,14 @@ def _bounds(cuts_ms: Sequence[int]) -> tuple[list[int], list[int]]:
     return earliest, list(itertools.accumulate(cuts_ms, max))
 
 
-def _share(batch: Batch, asked: Asked) -> float:
+def _share(cut_at_ms: int, asked: Asked) -> float:
     span_ms = max(1, asked.last_ms - asked.since_ms)
-    return min(1.0, max(0.0, (batch.cut_at_ms - asked.since_ms) / span_ms))
+    return min(1.0, max(0.0, (cut_at_ms - asked.since_ms) / span_ms))
+
+
+def _ahead(
+    threads: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Sequence[_In]
+) -> Iterator[_Out]:
+    """Yield what the work makes of each item, some at a time: all at once take too much memory."""
+    for at in range(0, len(items), _AHEAD):
+        yield from threads.map(work, items[at : at + _AHEAD])

@@ -73,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
         _WRITERS[options.format](names, found, out)
     if history.unreadable:
         print(
-            f"edgeagg-agent: {history.unreadable} damaged batches could not be read",
+            f"edgeagg-agent: {history.unreadable} damaged batches or pieces of days could not"
+            " be read",
             file=sys.stderr,
         )
     return 1 if history.unreadable else 0

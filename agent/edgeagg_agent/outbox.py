@@ -26,6 +26,7 @@ from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
 from edgeagg_agent import epochs
 from edgeagg_agent.catalogues import Announced, Catalogues
+from edgeagg_agent.days import Days
 from edgeagg_agent.former_epochs import FormerEpochs
 from edgeagg_agent.losses import Losses, is_keyframe, keyframe_of
 
@@ -61,6 +62,8 @@ class Outbox:
         self._catalogues = Catalogues(directory)
         self._losses = Losses(directory, self.epoch)
         self._former = FormerEpochs(directory, self.epoch)
+        self.days = Days(directory)
+        """The history that was made of batches."""
         self._cursors: list[Cursor] = []
         self._unreadable: Counter[int] = Counter()
         # a platform has these sequences: a tail the journal lost must not bring them back
@@ -85,8 +88,13 @@ class Outbox:
 
     @property
     def bytes_count(self) -> int:
-        """Bytes on the disk, those of former epochs with them, spare segments left out."""
-        return self._journal.bytes + self._former.bytes_count
+        """Bytes on the disk, history and former epochs with them, spare segments left out."""
+        return self._journal.bytes + self._former.bytes_count + self.days.bytes_count
+
+    @property
+    def delivered(self) -> int:
+        """The last sequence that every destination has, with all before it."""
+        return min((cursor.through for cursor in self._cursors), default=0)
 
     def reserve(self) -> None:
         """Keep room for what must be written on a full disk; OSError when there is none yet."""
@@ -242,15 +250,40 @@ class Outbox:
         return True
 
     def trim(self) -> None:
-        """Keep to the size limit: former epochs go first, then delivered batches, then the oldest.
+        """Keep to the size limit: former epochs go first, then the oldest days, then batches.
 
         Blocks. What cannot be removed now is removed by a later call.
         """
         with contextlib.suppress(OSError):
             while self.bytes_count > self._bytes_max:
-                if not self._former.free_oldest() and not self._free_oldest(None):
+                if not self._free_history() and not self._free_oldest(None):
                     break
         self._losses.keep()
+
+    def free_delivered(self, cut_ms: int) -> None:
+        """Let go of delivered batches that are in day files, cut before `cut_ms`. Blocks.
+
+        Those that the next ones may begin with stay. What cannot be removed now is removed later.
+        """
+        through = min(self.days.covered_until(self.epoch, cut_ms), self.delivered)
+        with contextlib.suppress(OSError):
+            self._journal.free_before(max(0, through + 1 - KEYFRAME_BACK_MAX))
+
+    def free_days(self, cut_ms: int) -> None:
+        """Let go of day files whose batches were cut before `cut_ms` and are not kept. Blocks."""
+        with contextlib.suppress(OSError):
+            self.days.free_before(cut_ms, epoch=self.epoch, kept_from=self.first)
+
+    def free_former(self, epoch: int) -> None:
+        """Let go of the batches of a former epoch. Blocks."""
+        with contextlib.suppress(OSError):
+            self._former.free(epoch)
+
+    def _free_history(self) -> bool:
+        """Let go of the oldest of what former epochs left and of days whose batches are gone."""
+        return self._former.free_oldest() or self.days.free_oldest(
+            epoch=self.epoch, kept_from=self.first
+        )
 
     def make_room(self, error: OSError, folder: Path) -> bool:
         """Let go of the oldest segment for the journal in `folder`, if room is what was missing.
@@ -261,7 +294,7 @@ class Outbox:
         if error.errno not in _NO_ROOM:
             return False
         with contextlib.suppress(OSError):
-            return self._former.free_oldest() or self._free_oldest(folder)
+            return self.days.free_unfinished() or self._free_history() or self._free_oldest(folder)
         return False
 
     def cursor(self, destination: str) -> Cursor:
@@ -272,7 +305,7 @@ class Outbox:
         return cursor
 
     def _free_oldest(self, give_to: Path | None) -> bool:
-        first, delivered = self._journal.first, self._delivered()
+        first, delivered = self._journal.first, self.delivered
         self._losses.forget(delivered)
         leaving = self._leaving()
         if not self._journal.free_oldest(give_to=give_to):
@@ -289,9 +322,6 @@ class Outbox:
             for sequence in range(max(delivered + 1, first), self._journal.first)
         )
         return True
-
-    def _delivered(self) -> int:
-        return min((cursor.through for cursor in self._cursors), default=0)
 
     def _is_delivered(self, sequence: int) -> bool:
         """Tell whether every destination has a sequence."""

@@ -31,6 +31,8 @@ _KEYS = {
     "takes_commands": "site.remote_configuration",
     "trial_ms": "site.remote_trial",
     "state_directory": "state.directory",
+    "resend_ms": "state.resend_days",
+    "history_ms": "state.history_days",
     "status_file": "status.file",
     "metrics_address": "status.metrics",
     "destinations": "[[destination]]",

@@ -197,6 +197,10 @@ class Site:
     name: str
     state_directory: Path
     state_bytes_max: int
+    resend_ms: int
+    """How long delivered batches stay as they were signed."""
+    history_ms: int
+    """How long history stays, while there is room."""
     key_file: Path
     """The gateway's secret key, made at the first start."""
     takes_commands: bool

@@ -230,6 +230,16 @@ MISTAKES = {
         "state.bytes_max",
         ["'10MB'", "from 32MB up"],
     ),
+    "batches that are let go at once": (
+        [('state"\n', 'state"\nresend_days = 0\n')],
+        "state.resend_days",
+        ["0", "a whole number from 1 to 366"],
+    ),
+    "history that is never kept": (
+        [('state"\n', 'state"\nhistory_days = "all"\n')],
+        "state.history_days",
+        ["'all'", "a whole number from 1 to 36500"],
+    ),
     "an unknown parent": (
         [('parent = "incomer"', 'parent = "incomr"')],
         "bus.meter[workshop].parent",

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.tests import shelving
 from agent.tests.fakes import GATEWAY, START_MS, FakeBus, FakeClock, write_site
 from agent.tests.histories import BYTES_MAX, Cut, Delivered, Gap, Gateway, Row, in_groups, messages
 from edgeagg.batch import Origin
@@ -213,8 +214,11 @@ async def test_an_agent_on_the_state_of_one_without_own_points_goes_on_and_decla
 
 
 async def test_after_a_restart_every_slot_of_every_group_is_accounted_for_once(site):
+    async def has_recorded_all():
+        return None not in map(site.recorder.last_due_ms, range(4))
+
     for _ in range(2):
-        delivered = await site.run(site.has_read_all)
+        delivered = await site.run(has_recorded_all)
     catalogue = site.site.catalogue()
     for group in range(4):
         period_ms = catalogue.groups[group].period_ms
@@ -333,3 +337,30 @@ async def test_an_agent_that_begins_anew_ends_in_order_and_tells_systemd_of_no_s
     outbox = Outbox(site.folder, now_ms=START_MS, bytes_max=BYTES_MAX)
     outbox.close()
     assert all(bus.is_closed for bus in site.buses)
+
+
+async def test_a_running_agent_makes_day_files_of_what_is_delivered(site, monkeypatch):
+    shelving.short_days(monkeypatch)
+    await shelving.lived(site.folder, seconds=70)
+    shelving.opened(site.folder).close()
+    before = shelving.both(site.folder)
+
+    async def has_made_files():
+        # the last day ends with a batch of this run, which nobody has
+        return len(shelving.day_files(site.folder)) == 3
+
+    await site.run(has_made_files)
+    after = shelving.both(site.folder)
+    assert before[0] <= after[0]
+    assert before[1] <= after[1]
+
+
+async def test_no_history_is_made_while_the_disk_refuses(site, monkeypatch):
+    agent = app.Agent(site.site, SystemClock())
+    steps = []
+    monkeypatch.setattr(agent._historian, "step", lambda: steps.append(1))
+    for is_refused in (True, False):
+        agent._recorder.is_refused = is_refused
+        await agent._wait_for_tick()
+        assert len(steps) == (not is_refused)
+    agent._outbox.close()

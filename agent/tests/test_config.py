@@ -111,6 +111,7 @@ def test_the_site_becomes_buses_meters_and_groups(tmp_path):
     site = load_site(write_site(tmp_path))
     assert (site.gateway, site.name) == ("qp-0001", "Example plant")
     assert (site.state_bytes_max, site.flush_ms) == (1 << 30, 60_000)
+    assert (site.resend_ms, site.history_ms) == (7 * 86_400_000, 36_500 * 86_400_000)
     assert site.window_lengths_ms == (10_000, 60_000, 900_000)
     assert site.status_file == tmp_path / "status.json"
     assert site.metrics_address is None

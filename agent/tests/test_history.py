@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.tests import shelving
 from agent.tests.fakes import GATEWAY, START_MS, catalogue, write_site
 from agent.tests.histories import (
     BYTES_MAX,
@@ -210,6 +211,23 @@ async def test_csv_holds_exactly_what_was_recorded(tmp_path, site, capsys):
     first = lines[0]
     assert first["utc"] == "2026-09-21T14:13:23.000Z"
     assert first["local"] == "2026-09-21T22:13:23.000+08:00"
+
+
+async def test_csv_is_the_same_of_day_files_but_for_the_order(tmp_path, site, capsys, monkeypatch):
+    shelving.short_days(monkeypatch)
+    await recorded(tmp_path)
+    asked = ["history", str(site), *span(), "--format", "csv"]
+    assert main(asked) == 0
+    before = capsys.readouterr().out.splitlines()
+    shelving.shelve(tmp_path / "state", resend_ms=1)
+    assert len(shelving.day_files(tmp_path / "state")) == 2
+    assert main(asked) == 0
+    after = capsys.readouterr().out.splitlines()
+    assert (after[0], sorted(after)) == (before[0], sorted(before))
+    assert main([*asked, "--meter", "pv"]) == 0
+    pv = capsys.readouterr().out.splitlines()[1:]
+    assert pv == sorted(pv, key=lambda line: line.split(",")[0])
+    assert Counter(pv) == Counter(line for line in after if ",pv," in line)
 
 
 async def test_json_holds_numbers_with_every_digit(tmp_path, site, capsys):

@@ -16,6 +16,7 @@ pub mod quantile;
 pub mod reading;
 pub mod rounding;
 pub mod signature;
+pub mod sorter;
 pub mod table;
 pub mod totaliser;
 pub mod varint;

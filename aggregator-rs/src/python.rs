@@ -6,6 +6,7 @@ mod journal;
 mod payload;
 mod plan;
 mod signature;
+mod sorter;
 
 use payload::PyKeyframe;
 use plan::{PyReply, PyScanPlan};
@@ -332,6 +333,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
             "Keyframe",
             "ScanPlan",
             "SecretKey",
+            "Sorter",
             "anchor_of",
             "decode",
             "decode_columns",
@@ -356,6 +358,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyKeyframe>()?;
     module.add_class::<PyScanPlan>()?;
     module.add_class::<signature::PySecretKey>()?;
+    module.add_class::<sorter::PySorter>()?;
     module.add_function(wrap_pyfunction!(signature::verify, module)?)?;
     module.add_function(wrap_pyfunction!(payload::decode, module)?)?;
     module.add_function(wrap_pyfunction!(payload::anchor_of, module)?)?;

@@ -172,4 +172,10 @@ impl Table {
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
+
+    /// The columns, taken out of the table.
+    #[must_use]
+    pub fn into_columns(self) -> Vec<Column> {
+        self.columns
+    }
 }

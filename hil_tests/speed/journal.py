@@ -1,9 +1,9 @@
-"""What keeping costs the disk, and what history takes: `python -m hil_tests.speed.journal`.
+"""What keeping costs the disk: `python -m hil_tests.speed.journal`.
 
-Three parts in one run: commits of our journal beside SQLite's on an ext4 of their own, by the bytes
-that reach the device; a day of a whole gateway's writes; the history of 128 meters with 30 points
-each, its size, the start on it and a query of one meter and day. Without root there is no disk of
-our own: then the kernel's count of bytes sent to the disk stands in its place.
+Two parts in one run: commits of our journal beside SQLite's on an ext4 of their own, by the bytes
+that reach the device; a day of a whole gateway's writes. Without root there is no disk of our own:
+then the kernel's count of bytes sent to the disk stands in its place. What becomes of it, and how
+it is found again, is measured by `hil_tests.speed.history`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeagg._core import Aggregator, Journal
-from edgeagg.batch import Batch, BatchKind
-from edgeagg.model import Kind
-from edgeagg_agent.history import Asked, History
+from edgeagg._core import Journal
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from hil_tests.speed.metering import METERS, POINTS, catalogue, hour
@@ -187,76 +184,6 @@ def _record(recorder: Recorder, meter: int, due_ms: int, values: list[int]) -> N
     )
 
 
-def history(folder: Path, days: int) -> dict[str, float]:
-    """Return what history takes, and how long a start on it and a query of a meter-day."""
-    state = folder / "state"
-    outbox = Outbox(state, now_ms=START_MS, bytes_max=_FOREVER)
-    Recorder(state, outbox, GATEWAY, catalogue(), now_ms=START_MS)
-    outbox.close()
-    day = list(_day(outbox.epoch, 1))
-    bytes_per_day = _bytes(day)
-    _fill(state / f"batches-{outbox.epoch}", day, days)
-    start_s = time.perf_counter()
-    kept = Outbox(state, now_ms=START_MS, bytes_max=_FOREVER)
-    opened_s = time.perf_counter() - start_s
-    kept_bytes = kept.bytes_count
-    kept.close()
-    asked = Asked(since_ms=START_MS, until_ms=START_MS + DAY_MS, meter="meter-064")
-    start_s = time.perf_counter()
-    found = {
-        row.due_ms
-        for part in History(state).read(asked)
-        for row in part.content.readings
-        if asked.since_ms <= row.due_ms < asked.until_ms
-    }
-    query_s = time.perf_counter() - start_s
-    if len(found) != 1440:
-        raise RuntimeError(f"{len(found)} of 1440 rows were found")
-    readings = 1440 * METERS * POINTS
-    return {
-        "bytes_per_reading": bytes_per_day / readings,
-        "gb_per_180_days": bytes_per_day * 180 / 1e9,
-        "gb_per_180_days_flushed_each_15min": _bytes(_day(outbox.epoch, 15)) * 180 / 1e9,
-        "days": days,
-        "kept_gb": kept_bytes / 1e9,
-        "start_s": opened_s,
-        "query_s": query_s,
-    }
-
-
-def _bytes(day: Iterable[Batch]) -> int:
-    return sum(len(batch.to_bytes()) + _RECORD_HEAD_BYTES for batch in day)
-
-
-def _day(epoch: int, minutes: int) -> Iterator[Batch]:
-    """Yield the batches of a day, whose hours are all alike, cut every so many minutes."""
-    site, rows = catalogue(), hour(START_MS)
-    kinds = [point.kind is Kind.TOTALISER for point in site.groups[0].points]
-    aggregator = Aggregator([(MINUTE_MS, kinds)] * METERS, site.window_lengths_ms)
-    for minute in range(1440):
-        due_ms = START_MS + minute * MINUTE_MS
-        for meter, values in enumerate(rows[minute % 60]):
-            aggregator.push_row(meter, due_ms, due_ms + 5 * meter, values, bytes(POINTS))
-        cut_ms = due_ms + MINUTE_MS
-        if (minute + 1) % minutes:
-            continue
-        while (part := aggregator.cut(cut_ms)) is not None:
-            codec, payload = part.encode()
-            yield Batch(GATEWAY, epoch, 1, BatchKind.DATA, site.hash, cut_ms, codec, payload)
-
-
-def _fill(folder: Path, day: list[Batch], days: int) -> None:
-    """Add days of the same batches, later by their envelopes: a query must not decode them."""
-    journal = Journal(folder, _SEGMENT_BYTES)
-    for ahead in range(days):
-        for batch in day:
-            later = replace(
-                batch, sequence=journal.next, cut_at_ms=batch.cut_at_ms + ahead * DAY_MS
-            )
-            journal.append(int(BatchKind.DATA), later.to_bytes())
-        journal.commit()
-
-
 def table(results: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the report."""
     ways = results["commits"]
@@ -274,16 +201,6 @@ def table(results: dict[str, Any]) -> Iterator[str]:
         f" minute: {day['gb_per_day']:.3f} GB/day (at most 0.25),"
         f" {day['bytes_per_commit'] / 1024:.1f} KiB per commit (at most 3)"
     )
-    past = results["history"]
-    yield (
-        f"its history: {past['bytes_per_reading']:.2f} bytes per reading, windows of 15 min and"
-        f" envelopes in; {past['gb_per_180_days']:.2f} GB in 180 days (at most 1),"
-        f" {past['gb_per_180_days_flushed_each_15min']:.2f} GB with a cut each 15 minutes"
-    )
-    yield (
-        f"on {past['days']:.0f} days of it ({past['kept_gb']:.2f} GB): start"
-        f" {past['start_s']:.2f} s (at most 10), one meter and day {past['query_s']:.2f} s"
-    )
 
 
 def main() -> None:
@@ -291,7 +208,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m hil_tests.speed.journal", description=__doc__)
     parser.add_argument("--commits", type=int, default=1000, help="of each way (%(default)s)")
     parser.add_argument("--minutes", type=int, default=10, help="of the gateway (%(default)s)")
-    parser.add_argument("--days", type=int, default=30, help="of history (%(default)s)")
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -302,7 +218,6 @@ def main() -> None:
                 "commits": commits(at, words.commits),
                 "gateway": asyncio.run(gateway_day(at, words.minutes)),
             }
-        results["history"] = history(folder / "history", words.days)
     print(json.dumps(results, indent=1) if words.json else "\n".join(table(results)))
 
 

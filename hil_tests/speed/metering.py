@@ -47,15 +47,20 @@ def catalogue() -> Catalogue:
 
 def hour(start_ms: int) -> list[list[list[int]]]:
     """Return an hour's mantissas by minute, meter and point; the same for the same start."""
+    return minutes(start_ms, 60)
+
+
+def minutes(start_ms: int, count: int) -> list[list[list[int]]]:
+    """Return the mantissas of so many minutes by minute, meter and point, as `hour` does."""
     rng = Random(start_ms)
     week = Week.at_speed(1)
     nodes = [_node(week, kind, rng) for kind in ("plant", "lighting", "hvac")]
     supplies = [_supply(nodes[number % len(nodes)], number, start_ms) for number in range(METERS)]
-    minutes = []
-    for minute in range(60):
+    found = []
+    for minute in range(count):
         at_ms = start_ms + minute * _MINUTE_MS
-        minutes.append([_row(supply, at_ms + 37 * n) for n, supply in enumerate(supplies)])
-    return minutes
+        found.append([_row(supply, at_ms + 37 * n) for n, supply in enumerate(supplies)])
+    return found
 
 
 def _node(week: Week, kind: str, rng: Random) -> Node:

@@ -20,6 +20,7 @@ __all__ = [
     "Keyframe",
     "ScanPlan",
     "SecretKey",
+    "Sorter",
     "anchor_of",
     "decode",
     "decode_columns",
@@ -293,6 +294,29 @@ class SecretKey:
         """The public half, 32 bytes."""
     def sign(self, message: bytes) -> bytes:
         """Return the signature, 64 bytes; the same message always has the same."""
+
+@final
+class Sorter:
+    """Rows of many payloads, put together by group and in the order of time; it keeps some MB.
+
+    Every row comes out once, rows of one time in the order in which they came. One thread at a
+    time, as for `Aggregator`.
+    """
+
+    def __new__(cls) -> Sorter:
+        """Make one that nothing waits in."""
+    def take(self, codec: int, payload: bytes, keyframe: Keyframe | None = None) -> None:
+        """Take in the tables of a payload; then call `pop` until None. Releases the GIL.
+
+        CodecError as for `decode`; nothing has been taken in then.
+        """
+    def pop(self, *, everything: bool = False) -> tuple[int, int, int, int, int, bytes] | None:
+        """Return (group, family, first_ms, last_ms, codec, payload) of a complete piece, or None.
+
+        With `everything` also of one that is not complete. A family is 1 (readings and gaps) or 2
+        (all else), the times are those of its earliest and latest row: slot, start of a window or
+        day, closing of an audit. Releases the GIL.
+        """
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Tell whether a signature is that of a message; ValueError for what is no public key."""
