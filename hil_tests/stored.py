@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,6 +131,8 @@ _CONFLICTS = "SELECT count(*) FROM quarantine WHERE reason LIKE '%with other byt
 _THROUGH = "SELECT epoch, sequence FROM batches"
 _LOST = "SELECT sequence FROM batches WHERE kind = 2"
 
+_NEEDS_WRITING = (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY)
+
 Ask = Callable[[str], Sequence[Sequence[Any]]]
 
 
@@ -141,7 +145,9 @@ def count_batches(store: str) -> int:
     """Count the batches that are committed now; 0 while the database has no tables yet."""
     try:
         return len(_ask(store)(_THROUGH))
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        if "no such table" not in str(error):
+            raise
         return 0
 
 
@@ -153,12 +159,28 @@ def count_lost(store: str) -> int:
 def _ask(store: str) -> Ask:
     if store.startswith("sqlite:///"):
         file = Path(store.removeprefix("sqlite:///"))
-        return lambda statement: _ask_sqlite(file, statement)
+        return lambda statement: ask_sqlite(file, statement)
     return lambda statement: asyncio.run(_ask_postgres(store, statement))
 
 
-def _ask_sqlite(file: Path, statement: str) -> Sequence[Sequence[Any]]:
-    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
+def ask_sqlite(file: Path, statement: str) -> Sequence[Sequence[Any]]:
+    """Ask the database in `file`, which nothing is written into."""
+    try:
+        return _ask_file(f"file:{file}?mode=ro", statement)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _NEEDS_WRITING:
+            raise
+    # who wrote last was killed in the middle, and what it began is to be rolled back by whoever
+    # opens the file for writing; that is for the next receiver to do, so a copy is asked
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (file, *(file.with_name(f"{file.name}-{log}") for log in ("wal", "journal"))):
+            if part.exists():
+                shutil.copyfile(part, Path(folder) / part.name)
+        return _ask_file(f"file:{Path(folder) / file.name}?mode=rw", statement)
+
+
+def _ask_file(uri: str, statement: str) -> Sequence[Sequence[Any]]:
+    connection = sqlite3.connect(uri, uri=True, timeout=30)
     try:
         return connection.execute(statement).fetchall()
     finally:

@@ -136,7 +136,7 @@ def test_readings_that_are_not_journaled_each_second_are_a_loss(begin: Begin) ->
 def test_a_gap_that_is_not_declared_is_a_loss(begin: Begin) -> None:
     scenario = begin(
         "agent/edgeagg_agent/books.py",
-        "        declare(recorder, group, last_due_ms + period_ms, slots, period_ms, reason)\n",
+        "        declare(recorder, group, last_due_ms + period_ms, slots, period_ms, why)\n",
         "",
         flush="10s",
     )

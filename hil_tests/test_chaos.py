@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -156,6 +158,24 @@ def test_a_group_without_a_row_is_noticed(sides: Sides) -> None:
     assert not sides.witness.has_all_groups()
 
 
+def test_a_database_whose_writer_was_killed_in_a_transaction_is_asked_as_it_is(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "platform.db"
+    write = (
+        f"import os, signal, sqlite3; writer = sqlite3.connect({str(file)!r});"
+        "writer.execute('PRAGMA cache_size = 1'); writer.execute('CREATE TABLE t (x)');"
+        "writer.execute('INSERT INTO t VALUES (1)'); writer.commit();"
+        "writer.executemany('INSERT INTO t VALUES (?)', ((b'x' * 5000,) for _ in range(50)));"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", write], check=False)
+    journal = tmp_path / "platform.db-journal"
+    before = journal.read_bytes()
+    assert list(stored.ask_sqlite(file, "SELECT x FROM t")) == [(1,)]
+    assert journal.read_bytes() == before, "nothing was written"
+
+
 def test_a_summary_counts_what_nobody_explains() -> None:
     result = Result(seed=3, sites=2)
     result.counts.update(due=10, values=6, reasons=1, missed=1)
@@ -259,8 +279,10 @@ _DELAYED_COMMIT = Canary(
 )
 _EAGER_CURSOR = Canary(
     "agent/edgeagg_agent/uplink.py",
+    "                    continue\n"
     "                tasks.create_task(client.publish(topics.batch(self._gateway), message,"
     " qos=1))\n",
+    "                    continue\n"
     "                tasks.create_task(client.publish(topics.batch(self._gateway), message,"
     " qos=1))\n"
     "                self._cursor.advance(sequence)\n",

@@ -16,6 +16,7 @@ from edgeagg.model import Catalogue
 from edgeagg_agent.judging import make_aggregator
 from edgeagg_agent.outbox import Cursor
 from edgeagg_agent.rowlog import ROW
+from hil_tests import stored
 
 Slot = tuple[str, int, int]
 """Meter, period in ms, due time in UTC ms."""
@@ -76,12 +77,9 @@ class Witness:
         """Return a column of the platform's database; nothing while it has no tables."""
         if not self._database.exists():
             return []
-        connection = sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=30)
         try:
-            return [number for (number,) in connection.execute(statement)]
+            return [number for (number,) in stored.ask_sqlite(self._database, statement)]
         except sqlite3.OperationalError as error:
             if "no such table" not in str(error):
                 raise
             return []
-        finally:
-            connection.close()
