@@ -25,7 +25,8 @@ impl Dice {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 1) as i64 % sides
+        let mixed = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        ((mixed ^ mixed >> 32) >> 1) as i64 % sides
     }
 }
 
@@ -51,11 +52,14 @@ fn aggregator(with_demands: bool) -> Aggregator {
 fn rows(dice: &mut Dice, trouble: i64, largest: i64) -> Vec<Row> {
     let mut values: Vec<i64> = (0..POINTS).map(|_| dice.roll(10_000)).collect();
     let mut rows = Vec::new();
-    for slot in 1..=250 {
+    let mut slot = 0;
+    while rows.len() < 250 {
+        slot += if dice.roll(40) == 0 { 4 } else { 1 };
         for (kind, value) in kinds().iter().zip(&mut values) {
             *value = match kind {
                 PointKind::Gauge => dice.roll(2 * largest) - largest,
-                _ if dice.roll(1_000) < trouble => *value / 2,
+                // a register's fall would change windows that were cut before it
+                PointKind::Guarded(_) if dice.roll(1_000) < trouble => *value / 2,
                 _ => *value + dice.roll(12),
             };
         }
@@ -116,8 +120,9 @@ fn lived(rows: &[Row], dice: &mut Dice, alone: bool) -> (Vec<Told>, Vec<u8>) {
 
 #[test]
 fn rows_in_a_run_give_what_they_give_one_by_one() {
-    for seed in 1..=24_u64 {
-        let dice = &mut Dice(seed << 20);
+    let mut count = 0;
+    for seed in 1..=12_u64 {
+        let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let trouble = [0, 0, 3, 40][dice.roll(4) as usize];
         // sums beyond 64 bits and squares beyond 64 bits, both, and neither
         let largest = [1_000, 100_000, 1 << 33, i64::MAX / 2][dice.roll(4) as usize];
@@ -127,6 +132,7 @@ fn rows_in_a_run_give_what_they_give_one_by_one() {
         let alone = lived(&rows, &mut Dice(cuts), true);
         assert!(together == alone, "seed {seed}");
         let windows = TableKind::Windows.code();
-        assert!(together.0.iter().any(|it| it.0 == windows), "seed {seed}");
+        count += together.0.iter().filter(|it| it.0 == windows).count();
     }
+    assert!(count > 100, "{count} windows");
 }
