@@ -39,7 +39,8 @@ _SEGMENT_BYTES = 16 << 10
 OWN_COUNTS = ("dropped_batches", "not_kept_slots")
 """What the gateway tells of it by its own points."""
 _NOT_KEPT = 8  # docs/batch-format.md, reasons
-_LOOK_S = 10.0
+_LOOK_S = 5.0
+_DROP_WAIT_S = 600
 _THEFT_S = 0.05
 _OWN_PERIOD_S = 60
 _STALL_MAX_S = 30  # a bus asks many times a second
@@ -133,8 +134,11 @@ def _watch(scenario: Scenario, outcome: Outcome, seconds: float) -> None:
     end_s = time.monotonic() + seconds
     first = last = _questions(scenario)
     last_s = time.monotonic()
-    while time.monotonic() < end_s:
-        time.sleep(min(_LOOK_S, max(0.0, end_s - time.monotonic())))
+    # a short run lasts until something had to go, so that there is something to count
+    while time.monotonic() < end_s or (
+        outcome.mode != "here" and not scenario.dropped and time.monotonic() < end_s + _DROP_WAIT_S
+    ):
+        time.sleep(_LOOK_S)
         now, now_s = _questions(scenario), time.monotonic()
         outcome.stall_s = max(outcome.stall_s, now_s - last_s)
         if all(later > before for later, before in zip(now, last, strict=True)):
