@@ -311,6 +311,6 @@ def test_a_build_that_a_kill_can_show_to_be_broken_is_caught(
     packages = copied(tmp_path / "broken", PACKAGES)
     change(packages / broken.file, broken.before, broken.after)
     environment = [f"PYTHONPATH={python_path(packages)}"]
-    result = kill_often(tmp_path, seed=11, kills=40, sites=4, environment=environment)
+    result = kill_often(tmp_path, seed=11, kills=120, sites=6, environment=environment)
     assert not result.holds
     assert any(lie in found for found in result.toll.lies), result.toll.lies
