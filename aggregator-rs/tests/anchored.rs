@@ -21,7 +21,7 @@ mod golden;
 
 use golden::{asset, parts};
 
-/// A site's keyframe, and its batch of `rows` rows `back` batches later.
+/// A site's keyframe, and its batch of `rows` rows with `back` batches between them.
 fn site(seed: u64, rows: usize, back: u8) -> (Vec<Table>, Vec<Table>) {
     let faults = generator::Faults {
         silent: if seed % 2 == 0 { 0 } else { 60 },
@@ -231,10 +231,14 @@ fn the_readings_of_a_keyframe_come_again_without_a_list() {
 /// Keyframe and payload in turn, each after its length in four bytes.
 fn many(codec: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for seed in 1..=24 {
+    for seed in 1..=32 {
         let rows = [1, 2, 1, 11][seed as usize % 4];
-        let back = 1 + (seed % 16) as u8;
-        let (first, later) = site(seed, rows, back);
+        // the last ones follow their keyframe as closely as a gateway's batches do
+        let (back, between) = match seed {
+            ..=24 => (1 + (seed % 16) as u8, 1 + (seed % 16) as u8),
+            _ => (1 + (seed % 3) as u8, (seed % 3) as u8),
+        };
+        let (first, later) = site(seed, rows, between);
         let own = encode_as(codec, &first).unwrap();
         let payload = if codec == CODEC_CM {
             encode_anchored(&later, &Keyframe::new(&own).unwrap(), back).unwrap()

@@ -76,7 +76,7 @@ def test_random_payloads_say_the_same_in_every_codec(codec: int, first: int) -> 
         assert decode(codec, payload, PRIOR) == known(DELTA, delta), f"payload {number}"
 
 
-@pytest.mark.parametrize("first", range(0, 24, 4))
+@pytest.mark.parametrize("first", range(0, 32, 4))
 def test_anchored_payloads_say_the_same_as_their_twins(first: int) -> None:
     mixed = random_payloads(MIXED, "anchored")
     twins = random_payloads(DELTA, "anchored")
