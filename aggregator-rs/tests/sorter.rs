@@ -7,7 +7,8 @@ use edgeagg_core::codec::{decode, CM_CELLS_MAX};
 use edgeagg_core::sorter::{Piece, Sorter};
 use edgeagg_core::table::{Column, Table, TableKind, WINDOW_COLUMNS};
 
-type Row = (u8, u32, u32, Vec<Option<i64>>);
+type Cells = Vec<Option<i64>>;
+type Row = (u8, u32, u32, Cells);
 
 struct Dice(u64);
 
@@ -117,7 +118,7 @@ fn rows_of_a_piece_are_in_the_order_of_time_and_of_their_coming() {
     let given: Vec<_> = (0..60)
         .map(|minute| tables(&mut dice, minute * 20_000, 9))
         .collect();
-    let mut came: BTreeMap<(u8, u32, u32), Vec<Vec<Option<i64>>>> = BTreeMap::new();
+    let mut came: BTreeMap<(u8, u32, u32), Vec<Cells>> = BTreeMap::new();
     for (kind, group, length_ms, cells) in given.iter().flat_map(|it| rows(it)) {
         came.entry((kind, group, length_ms))
             .or_default()
