@@ -5,14 +5,33 @@
 use edgeagg_core::aggregator::{Aggregator, GroupShape};
 use edgeagg_core::codec::{decode, CODEC_DELTA};
 use edgeagg_core::demand::DemandShape;
-use edgeagg_core::reading::Row;
+use edgeagg_core::reading::{Gap, Row, GOOD, IMPLAUSIBLE};
 use edgeagg_core::table::{Column, TableKind};
 use edgeagg_core::totaliser::Guard;
 use edgeagg_core::window::PointKind;
 
 const MINUTE_MS: i64 = 60_000;
 const START_MS: i64 = 1_790_000_000_000;
-const POINTS: usize = 7;
+/// Where a register begins again from 0.
+const WRAPS_AT: i64 = 3_000;
+const ROWS: usize = 250;
+const SEEDS: u64 = 60;
+
+/// What happens to the group of an aggregator.
+enum Event {
+    Row(Row),
+    Gap(Gap),
+    Replaced,
+    Restarted(i64),
+    Cut(i64),
+}
+
+/// A group, and what happens to it.
+struct Life {
+    shape: GroupShape,
+    lengths_ms: Vec<i64>,
+    events: Vec<Event>,
+}
 
 /// A row of a table, with the kind and the length of the table.
 type Told = (u8, u32, Vec<Column>);
@@ -28,59 +47,134 @@ impl Dice {
         let mixed = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
         ((mixed ^ mixed >> 32) >> 1) as i64 % sides
     }
-}
 
-/// Gauges, a register and guarded totalisers, in an order that no four beside each other are alike.
-fn kinds() -> Vec<PointKind> {
-    let guarded = PointKind::Guarded(Guard::new(Some(1_000_000), 40_000, 1).unwrap());
-    let gauge = PointKind::Gauge;
-    let kinds = [gauge, gauge, guarded, gauge, PointKind::Totaliser, guarded];
-    kinds.into_iter().chain([gauge]).collect()
-}
-
-fn aggregator(with_demands: bool) -> Aggregator {
-    let demand = DemandShape::new(15 * MINUTE_MS, MINUTE_MS).unwrap();
-    let demands = [(0, demand), (2, demand), (4, demand)];
-    let shape = GroupShape::new(1_000, kinds()).unwrap();
-    let shape = shape.with_statistics(&[0, 1, 2, 6]).unwrap();
-    let demands = if with_demands { &demands[..] } else { &[] };
-    let shape = shape.with_demands(demands).unwrap();
-    Aggregator::new(vec![shape], &[5_000, 40_000, MINUTE_MS]).unwrap()
-}
-
-/// Rows of a meter in good health, of which `trouble` in a thousand are not.
-fn rows(dice: &mut Dice, trouble: i64, largest: i64) -> Vec<Row> {
-    let mut values: Vec<i64> = (0..POINTS).map(|_| dice.roll(10_000)).collect();
-    let mut rows = Vec::new();
-    let mut slot = 0;
-    while rows.len() < 250 {
-        slot += if dice.roll(40) == 0 { 4 } else { 1 };
-        for (kind, value) in kinds().iter().zip(&mut values) {
-            *value = match kind {
-                PointKind::Gauge => dice.roll(2 * largest) - largest,
-                // a register's fall would change windows that were cut before it
-                PointKind::Guarded(_) if dice.roll(1_000) < trouble => *value / 2,
-                _ => *value + dice.roll(12),
-            };
-        }
-        let late_ms = match dice.roll(1_000) {
-            it if it < trouble => dice.roll(60_000) - 30_000,
-            _ => dice.roll(900),
-        };
-        let is_read = |dice: &mut Dice| dice.roll(2_000) >= trouble;
-        let values: Vec<_> = values
-            .iter()
-            .map(|&it| is_read(dice).then_some(it))
-            .collect();
-        let due_ms = START_MS + slot * 1_000;
-        rows.push(Row {
-            due_ms,
-            at_ms: due_ms + late_ms,
-            qualities: values.iter().map(|it| u8::from(it.is_none())).collect(),
-            values,
-        });
+    /// Whether something happens that does so `thousandths` times in a thousand.
+    fn hits(&mut self, thousandths: i64) -> bool {
+        self.roll(1_000) < thousandths
     }
-    rows
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len() as i64) as usize]
+    }
+}
+
+/// Points of all kinds, in an order that no four beside each other are alike, or of some kinds only:
+/// what a totaliser asks for must not hide what is done to gauges.
+fn kinds(dice: &mut Dice, period_ms: i64) -> Vec<PointKind> {
+    let rate_max_per_h = 12 * 3_600_000 / period_ms;
+    let guarded = |end| PointKind::Guarded(Guard::new(end, rate_max_per_h, 1).unwrap());
+    let (gauge, register) = (PointKind::Gauge, PointKind::Totaliser);
+    match dice.roll(4) {
+        0 => vec![gauge; 5],
+        1 => vec![gauge, register],
+        2 => vec![guarded(Some(WRAPS_AT))],
+        _ => {
+            let (rolls, never) = (guarded(Some(WRAPS_AT)), guarded(None));
+            vec![gauge, gauge, rolls, gauge, register, never, gauge]
+        }
+    }
+}
+
+fn shape(dice: &mut Dice, period_ms: i64, kinds: Vec<PointKind>) -> GroupShape {
+    let sampled: Vec<usize> = (0..kinds.len()).filter(|_| dice.roll(2) == 0).collect();
+    let with_demands = dice.roll(2) == 0;
+    let demand = DemandShape::new(15 * MINUTE_MS, MINUTE_MS).unwrap();
+    let demands = (0..kinds.len()).filter(|point| with_demands && point % 2 == 0);
+    let demands: Vec<_> = demands.map(|point| (point, demand)).collect();
+    let shape = GroupShape::new(period_ms, kinds).unwrap();
+    let shape = shape.with_statistics(&sampled).unwrap();
+    shape.with_demands(&demands).unwrap()
+}
+
+/// What a point holds next; `trouble` times in a thousand a register begins anew, lower.
+fn next(dice: &mut Dice, kind: PointKind, held: i64, trouble: i64, largest: i64) -> i64 {
+    let counted = held + dice.roll(12);
+    match kind {
+        PointKind::Gauge => dice.roll(2 * largest) - largest,
+        _ if dice.hits(trouble) => held / 2,
+        PointKind::Totaliser => counted,
+        PointKind::Guarded(_) => counted % WRAPS_AT,
+    }
+}
+
+/// What is read of it; a register is sometimes seen where it is not, mostly a little below.
+fn seen(dice: &mut Dice, kind: PointKind, held: i64, trouble: i64) -> (Option<i64>, u8) {
+    let value = match kind {
+        PointKind::Gauge => held,
+        _ if dice.hits(trouble) => dice.pick(&[0, held / 2, (held - 1).max(0), held + 10_000]),
+        _ => held,
+    };
+    match dice.roll(4_000) {
+        it if it < trouble => (None, 1),
+        // a flagged value is a value all the same
+        it if it < 2 * trouble => (Some(value), IMPLAUSIBLE),
+        _ => (Some(value), GOOD),
+    }
+}
+
+/// The life of a meter in good health, or in trouble so many times in a thousand: registers fall,
+/// values are missing, slots are left out, rows come late and clocks are set.
+fn life(dice: &mut Dice) -> Life {
+    let period_ms = dice.pick(&[1_000, 10_000, MINUTE_MS]);
+    let trouble = dice.pick(&[0, 3, 10, 40]);
+    // sums beyond 64 bits and squares beyond 64 bits, both, and neither
+    let largest = dice.pick(&[1_000, 100_000, 1 << 33, i64::MAX / 2]);
+    let kinds = kinds(dice, period_ms);
+    let shape = shape(dice, period_ms, kinds.clone());
+    let mut held: Vec<i64> = kinds.iter().map(|_| dice.roll(WRAPS_AT)).collect();
+    let (mut events, mut slot, mut off_ms) = (Vec::new(), 0, 0);
+    for _ in 0..ROWS {
+        // two slots left out are a step that is interpolated over, but longer than a value is held
+        let left_out = if dice.hits(50) { dice.roll(5) } else { 0 };
+        if left_out > 0 && dice.roll(2) == 0 {
+            events.push(Event::Gap(Gap {
+                first_due_ms: START_MS + (slot + 1) * period_ms,
+                last_due_ms: START_MS + (slot + left_out) * period_ms,
+                slots: left_out as u32,
+                reason: 1,
+            }));
+        }
+        slot += 1 + left_out;
+        if dice.hits(trouble) {
+            off_ms = dice.pick(&[0, 0, 1, -1]) * dice.roll(8 * period_ms);
+        }
+        let latest = if dice.hits(trouble) { 6 } else { 1 };
+        let late_ms = dice.roll(latest * period_ms);
+        for (kind, held) in kinds.iter().zip(&mut held) {
+            *held = next(dice, *kind, *held, trouble / 8, largest);
+        }
+        let read = kinds.iter().zip(&held);
+        let (values, qualities) = read
+            .map(|(kind, held)| seen(dice, *kind, *held, trouble))
+            .unzip();
+        let due_ms = START_MS + slot * period_ms;
+        let at_ms = due_ms + off_ms + late_ms;
+        events.push(Event::Row(Row {
+            due_ms,
+            at_ms,
+            values,
+            qualities,
+        }));
+        if dice.hits(20) {
+            events.push(Event::Cut(
+                due_ms + dice.roll(8 * period_ms) - 2 * period_ms,
+            ));
+        }
+        if dice.hits(trouble / 8) {
+            events.push(Event::Replaced);
+        }
+        if dice.hits(trouble / 8) {
+            slot += dice.roll(200) - 100;
+            events.push(Event::Restarted(START_MS + slot * period_ms));
+        }
+    }
+    events.push(Event::Cut(START_MS + slot * period_ms));
+    let lengths_ms = [5, 40, 60].map(|periods| periods * period_ms).to_vec();
+    Life {
+        shape,
+        lengths_ms,
+        events,
+    }
 }
 
 /// All rows of all tables, but not how they were spread over cuts.
@@ -97,23 +191,25 @@ fn told(aggregator: &mut Aggregator, now_ms: i64, told: &mut Vec<Told>) {
     }
 }
 
-/// Take the rows in, one by one or not, with cuts in between; return all there is to know then.
-fn lived(rows: &[Row], dice: &mut Dice, alone: bool) -> (Vec<Told>, Vec<u8>) {
-    let with_demands = dice.roll(2) == 0;
-    let mut aggregator = aggregator(with_demands);
+/// Live the events, every row on its own or not; return all there is to know then.
+fn lived(life: &Life, alone: bool) -> (Vec<Told>, Vec<u8>) {
+    let mut aggregator = Aggregator::new(vec![life.shape.clone()], &life.lengths_ms).unwrap();
     let mut all = Vec::new();
-    for row in rows {
+    for event in &life.events {
         if alone {
+            // a snapshot needs all rows cut; so early a cut tells no window
             told(&mut aggregator, i64::MIN / 2, &mut all);
             let snapshot = aggregator.snapshot().unwrap();
             aggregator.restore(&snapshot).unwrap();
         }
-        aggregator.push_row(0, row.clone()).unwrap();
-        if dice.roll(50) == 0 {
-            told(&mut aggregator, row.due_ms + dice.roll(5_000), &mut all);
+        match event {
+            Event::Row(row) => drop(aggregator.push_row(0, row.clone()).unwrap()),
+            Event::Gap(gap) => drop(aggregator.push_gap(0, *gap).unwrap()),
+            Event::Replaced => drop(aggregator.replace_meter(0).unwrap()),
+            Event::Restarted(last_ms) => drop(aggregator.restart_group(0, *last_ms).unwrap()),
+            Event::Cut(now_ms) => told(&mut aggregator, *now_ms, &mut all),
         }
     }
-    told(&mut aggregator, rows.last().unwrap().due_ms, &mut all);
     all.sort();
     (all, aggregator.snapshot().unwrap())
 }
@@ -121,18 +217,12 @@ fn lived(rows: &[Row], dice: &mut Dice, alone: bool) -> (Vec<Told>, Vec<u8>) {
 #[test]
 fn rows_in_a_run_give_what_they_give_one_by_one() {
     let mut count = 0;
-    for seed in 1..=12_u64 {
-        let dice = &mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let trouble = [0, 0, 3, 40][dice.roll(4) as usize];
-        // sums beyond 64 bits and squares beyond 64 bits, both, and neither
-        let largest = [1_000, 100_000, 1 << 33, i64::MAX / 2][dice.roll(4) as usize];
-        let rows = rows(dice, trouble, largest);
-        let cuts = dice.roll(i64::MAX) as u64 | 1;
-        let together = lived(&rows, &mut Dice(cuts), false);
-        let alone = lived(&rows, &mut Dice(cuts), true);
-        assert!(together == alone, "seed {seed}");
+    for seed in 1..=SEEDS {
+        let life = life(&mut Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let together = lived(&life, false);
+        assert!(together == lived(&life, true), "seed {seed}");
         let windows = TableKind::Windows.code();
         count += together.0.iter().filter(|it| it.0 == windows).count();
     }
-    assert!(count > 100, "{count} windows");
+    assert!(count > 1_000, "{count} windows");
 }
