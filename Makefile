@@ -20,7 +20,7 @@ help:
 	@echo 'make rust lint types contracts unit hil-short    the parts of make test'
 	@echo 'make hil               the whole bench, long scenarios included'
 	@echo 'make soak              10,000 kills of agents, brokers and receivers, under an hour: 0 lost (KILLS=10000 SEED=1)'
-	@echo 'make model             the transfer as a SPIN model, all states; 15 broken rules must be caught'
+	@echo 'make model             the transfer as a SPIN model, all states; 16 broken rules must be caught'
 	@echo 'make powercut          200 power cuts of real disks, as root: 0 acknowledged rows lost (CUTS=200 SEED=1)'
 	@echo 'make full-disk         three gateways whose disks are full for an hour, as root: every drop declared (MINUTES=60)'
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
