@@ -181,7 +181,11 @@ fn events(dice: &mut Dice, period_ms: i64, kinds: &[PointKind]) -> Vec<Event> {
 fn late_ms(dice: &mut Dice, period_ms: i64, trouble: i64) -> i64 {
     let latest_ms = if dice.hits(trouble) { 6 } else { 1 } * period_ms;
     // a row read at the very start of a window touches the end of the one before
-    dice.hits(700).then(|| dice.roll(latest_ms)).unwrap_or(0)
+    if dice.hits(700) {
+        dice.roll(latest_ms)
+    } else {
+        0
+    }
 }
 
 fn row(
