@@ -151,7 +151,7 @@ def _polars_as_ours(polars: ModuleType, columns: Columns, *, with_statistics: bo
             "series": columns.series,
             "at_ms": columns.at_ms,
             "value": columns.values,
-            "quality": bytes(len(columns.values)),
+            "quality": array("B", bytes(len(columns.values))),
         },
         schema_overrides={"quality": polars.UInt8},
     )
