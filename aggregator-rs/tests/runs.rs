@@ -16,7 +16,7 @@ const START_MS: i64 = 1_790_000_000_000;
 /// Where a register begins again from 0.
 const WRAPS_AT: i64 = 3_000;
 const ROWS: usize = 250;
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 170;
 
 /// What happens to the group of an aggregator.
 enum Event {
@@ -59,7 +59,7 @@ impl Dice {
     }
 }
 
-/// Points of all kinds, in an order that no four beside each other are alike, or of some kinds only:
+/// Points of all kinds, in an order that no four side by side are alike, or of some kinds only:
 /// what a totaliser asks for must not hide what is done to gauges.
 fn kinds(dice: &mut Dice, period_ms: i64) -> Vec<PointKind> {
     let rate_max_per_h = 12 * 3_600_000 / period_ms;
