@@ -70,6 +70,7 @@ class Agent:
             site.catalogue(),
             now_ms=now_ms,
             boot=self._time_file.boot,
+            knows_time=clock.is_trusted,
         )
         if following is not None:
             self._recorder.follow_key(following, now_ms)

@@ -28,6 +28,7 @@ def take_over(
 ) -> None:
     """Let each group go on behind its last slot, and declare those since then as not read.
 
+    The slots of a group that has none yet count from its next one on.
     A group that was read in the future, by a wrong clock, is read again at once: its slots begin
     anew with the next one. So do those of a group that is behind by more than a gap can be, or at
     all when nobody knows what was before (`knows_past`). The last slots of `known` groups are
@@ -36,6 +37,7 @@ def take_over(
     for group, period_ms in periods_ms.items():
         last_due_ms = recorder.last_due_ms(group)
         if last_due_ms is None:
+            recorder.begin(group, schedule.next_due_ms(group) - period_ms)
             continue
         knows = knows_past or group in known
         if is_elsewhere(last_due_ms, now_ms, period_ms, knows_past=knows):

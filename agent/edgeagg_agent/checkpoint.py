@@ -1,15 +1,45 @@
-"""The record that stands for all records before it: what a restart begins with."""
+"""The records of cuts, and the one that stands for all before it: what a restart begins with."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 
 from edgeagg.model import Catalogue
 from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.rowlog import CHECKPOINT, RowLog
 
 _HEAD = struct.Struct("<QQ16sI")
+_CUT = struct.Struct("<QQQB")
+
+
+class CutFor(IntEnum):
+    """What a cut is for; the last rows of a catalogue end its days."""
+
+    ROWS = 0
+    LAST_ROWS = 1
+    ANNOUNCEMENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CutNote:
+    """A cut: its time, its first sequence, the keyframe it may refer to (0: none)."""
+
+    now_ms: int
+    first: int
+    keyframe: int
+    what_for: CutFor
+
+    def to_bytes(self) -> bytes:
+        """Return the record."""
+        return _CUT.pack(self.now_ms, self.first, self.keyframe, self.what_for)
+
+    @staticmethod
+    def from_bytes(record: bytes) -> CutNote:
+        """Read what `to_bytes` made."""
+        now_ms, first, keyframe, what_for = _CUT.unpack(record)
+        return CutNote(now_ms, first, keyframe, CutFor(what_for))
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,14 @@ def make_aggregator(catalogue: Catalogue) -> Aggregator:
     )
 
 
+def begin(catalogue: Catalogue, aggregator: Aggregator, announced_ms: int) -> None:
+    """Let the slots of groups that were never read count from the announcement on."""
+    for number, group in enumerate(catalogue.groups):
+        if aggregator.last_due_ms(number) is None:
+            behind_ms = announced_ms // group.period_ms * group.period_ms
+            aggregator.restart_group(number, behind_ms)
+
+
 def carry_over(
     former: Catalogue, read: Aggregator, catalogue: Catalogue, aggregator: Aggregator
 ) -> None:

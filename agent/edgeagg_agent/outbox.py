@@ -10,9 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import os
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,20 +17,19 @@ from pathlib import Path
 from typing import IO
 
 from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, Keyframe, anchor_of, recode
-from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, Range, check_of
+from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, check_of
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
 from edgeagg_agent import epochs
 from edgeagg_agent.catalogues import Announced, Catalogues
+from edgeagg_agent.cursor import Cursor
 from edgeagg_agent.days import Days
 from edgeagg_agent.former_epochs import FormerEpochs
 from edgeagg_agent.losses import Losses, is_keyframe, keyframe_of
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
-_SLOT = struct.Struct("<QQ")  # generation, through
-_SLOT_BYTES = 64
 _SPARE_SEGMENTS = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_TRIES = 4
@@ -169,6 +165,21 @@ class Outbox:
         """
         known = self._catalogues.sequences(self.epoch)
         return [sequence for sequence in known if through < sequence <= self.head]
+
+    def announced_ms(self, schema: bytes) -> int | None:
+        """Return when a catalogue was first announced, if nothing but announcements is kept.
+
+        None where it was not, or where slots may have been recorded since. Blocks.
+        """
+        found = None
+        for sequence in range(1, self.head + 1):
+            record = self._record(sequence)
+            batch = None if record is None else Batch.from_bytes(record)
+            if batch is None or batch.kind not in {BatchKind.CATALOGUE, BatchKind.KEY}:
+                return None
+            if found is None and batch.schema == schema:
+                found = batch.cut_at_ms
+        return found
 
     def keys(self) -> list[Announced]:
         """Return what announced the gateway's keys, in all its epochs, oldest first. Blocks."""
@@ -365,65 +376,6 @@ class Outbox:
             else:
                 return
         self._journal.append(_RECORD_BATCH, record)
-
-
-class Cursor:
-    """The last sequence that a destination has committed, with all before it.
-
-    Two slots are written in turn, each with a generation and a CRC, so that a torn write leaves the
-    other. An old cursor costs a few batches sent again, so it is not synced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        slots = [_slot(part) for part in _parts(path)]
-        self._generation, self.through = max(slots)
-        self._ranges: tuple[Range, ...] = ()
-
-    def has(self, sequence: int) -> bool:
-        """Tell whether the last receipt of this run holds a sequence."""
-        if sequence <= self.through:
-            return True
-        return any(first <= sequence <= last for first, last in self._ranges)
-
-    def advance(self, through: int, ranges: tuple[Range, ...] = ()) -> None:
-        """Move, and remember; what is beyond a gap only until the next start."""
-        self._ranges = ranges
-        if through == self.through:
-            return
-        self.through = through
-        body = _SLOT.pack(self._generation + 1, through)
-        slot = (body + zlib.crc32(body).to_bytes(4, "little")).ljust(_SLOT_BYTES, b"\0")
-        # a disk that refuses leaves an old cursor; the good slot is not touched until it gives in
-        with contextlib.suppress(OSError):
-            self._write(slot, (self._generation + 1) % 2 * _SLOT_BYTES)
-            self._generation += 1
-
-    def prepare(self) -> None:
-        """Take the room for both slots now, while there may be some."""
-        if not self._path.exists():
-            with contextlib.suppress(OSError):
-                self._write(bytes(2 * _SLOT_BYTES), 0)
-
-    def _write(self, slot: bytes, at: int) -> None:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(descriptor, slot, at)
-        finally:
-            os.close(descriptor)
-
-
-def _parts(path: Path) -> tuple[bytes, bytes]:
-    data = path.read_bytes() if path.exists() else b""
-    return data[:_SLOT_BYTES], data[_SLOT_BYTES : 2 * _SLOT_BYTES]
-
-
-def _slot(data: bytes) -> tuple[int, int]:
-    body, check = data[: _SLOT.size], data[_SLOT.size : _SLOT.size + 4]
-    if len(body) < _SLOT.size or zlib.crc32(body).to_bytes(4, "little") != check:
-        return 0, 0
-    generation, through = _SLOT.unpack(body)
-    return generation, through
 
 
 def _lock(directory: Path) -> IO[bytes]:

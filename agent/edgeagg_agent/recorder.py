@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeagg._core import CODEC_DELTA, Cut, Journal, ScanPlan, decode
@@ -23,10 +22,10 @@ from edgeagg.model import Catalogue, Quality
 from edgeagg.seal import Signer
 from edgeagg_agent.batching import Batcher, Counters, Unkept
 from edgeagg_agent.catalogues import Catalogues
-from edgeagg_agent.checkpoint import Checkpoint, last_checkpoint
+from edgeagg_agent.checkpoint import Checkpoint, CutFor, CutNote, last_checkpoint
 from edgeagg_agent.epochs import READINGS
 from edgeagg_agent.held import Held, HeldRow, Release
-from edgeagg_agent.judging import carry_over, day_book, declare_lost, make_aggregator
+from edgeagg_agent.judging import begin, carry_over, day_book, declare_lost, make_aggregator
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.owed import Owed
 from edgeagg_agent.rowlog import CHECKPOINT, CUT, HELD, RELEASE, ROW, RowLog
@@ -34,9 +33,6 @@ from edgeagg_agent.rowlog import CHECKPOINT, CUT, HELD, RELEASE, ROW, RowLog
 _log = logging.getLogger(__name__)
 
 _SEGMENT_BYTES = 1 << 20
-# its time, its first sequence, the keyframe it may refer to, what it is for
-_CUT_HEAD = struct.Struct("<QQQB")
-_FOR_ROWS, _FOR_LAST_ROWS, _FOR_ANNOUNCEMENT = 0, 1, 2  # the last rows of a catalogue end its days
 
 WAITING_BYTES_MAX = 2 << 20  # of journal records: two hours of 128 meters with 30 points a minute
 PENDING_CELLS_MAX = 1 << 20  # of readings that wait to be cut while the disk refuses
@@ -57,10 +53,12 @@ class Recorder:
         *,
         now_ms: int,
         boot: str = "",
+        knows_time: bool = False,
     ) -> None:
         """Open the readings' journal and take up what a former run left in it. Blocks.
 
-        `boot` is this boot's id: what waits for the time since an earlier one waits in vain.
+        `boot` is this boot's id: what waits for the time since an earlier one waits in vain. If
+        somebody vouches for `now_ms` (`knows_time`), slots count from their announcement on.
         """
         self.counters = Counters()
         self._outbox = outbox
@@ -74,6 +72,7 @@ class Recorder:
         self._unkept: Unkept | None = None
         self.is_refused = False
         """Whether the disk refused the last write."""
+        self._knows_time = knows_time
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
         found = last_checkpoint(self._rows, self._catalogues, catalogue)
@@ -159,6 +158,11 @@ class Recorder:
         """Record that another meter hangs in the group's place: its registers go on from theirs."""
         self._rows.stage(ROW, self._aggregator.replace_meter(group))
 
+    def begin(self, group: int, behind_ms: int) -> None:
+        """Let a group's slots count from here on; those of one that waits do from its first row."""
+        if not self.held.holds(group):
+            self.restart(group, behind_ms)
+
     def restart(self, group: int, last_due_ms: int) -> None:
         """Let the group's slots go on behind this one, for the clock was set back or far ahead."""
         if (run := self._owed.take(group)) is not None:
@@ -209,10 +213,11 @@ class Recorder:
             if receipted:
                 keyframe = await asyncio.to_thread(self._outbox.keyframe, receipted)
             # from here to the commit nothing else can record: the cut stands behind its readings
-            parts = list(self._parts(now_ms))
+            parts = self._parts(now_ms)
             snapshot = self._aggregator.snapshot()
             self._unkept = Unkept(parts, now_ms, snapshot, self._outbox.head + 1, keyframe)
-            self._rows.stage(CUT, _CUT_HEAD.pack(now_ms, self._unkept.first, keyframe, _FOR_ROWS))
+            note = CutNote(now_ms, self._unkept.first, keyframe, CutFor.ROWS)
+            self._rows.stage(CUT, note.to_bytes())
             await self.commit()
             return 0 if self._unkept else len(parts)
 
@@ -225,10 +230,10 @@ class Recorder:
         if former is None:
             raise ValueError("a key follows another")
         self.release(range(len(self._catalogue.groups)))
-        self._write(self._cut_record(now_ms, _FOR_ROWS))
-        self._deliver(list(self._parts(now_ms)), now_ms, 0, self._aggregator.snapshot())
+        self._write_cut(now_ms, CutFor.ROWS)
+        self._deliver(self._parts(now_ms), now_ms, 0, self._aggregator.snapshot())
         announcement = self._batcher.key(following, former, now_ms)
-        self._write(self._cut_record(now_ms, _FOR_ANNOUNCEMENT))
+        self._write_cut(now_ms, CutFor.ANNOUNCEMENT)
         self._keep([announcement], self._aggregator.snapshot())
         # like a catalogue: whoever never hears of the key believes nothing that follows
         self._catalogues.keep(announcement)
@@ -302,14 +307,10 @@ class Recorder:
             self._stage_checkpoint(snapshot, head=0)
         self._rows.write()
 
-    def _cut_record(self, now_ms: int, what_for: int) -> tuple[int, bytes]:
-        """Return the record of a cut whose batches refer to no keyframe."""
-        return CUT, _CUT_HEAD.pack(now_ms, self._outbox.head + 1, 0, what_for)
-
-    def _write(self, *staged: tuple[int, bytes]) -> None:
-        """Stage and commit."""
-        for kind, payload in staged:
-            self._rows.stage(kind, payload)
+    def _write_cut(self, now_ms: int, what_for: CutFor) -> None:
+        """Commit the record of a cut whose batches refer to no keyframe."""
+        note = CutNote(now_ms, self._outbox.head + 1, 0, what_for)
+        self._rows.stage(CUT, note.to_bytes())
         self._rows.write()
 
     def _keep(self, batches: Sequence[bytes], snapshot: bytes) -> None:
@@ -323,10 +324,9 @@ class Recorder:
         record = Checkpoint(self._rows.last_cut, head, schema, days, snapshot).to_bytes()
         self._rows.stage(CHECKPOINT, record)
 
-    def _parts(self, now_ms: int) -> Iterator[Cut]:
+    def _parts(self, now_ms: int) -> list[Cut]:
         """Take what is pending, part by part."""
-        while (part := self._aggregator.cut(now_ms)) is not None:
-            yield part
+        return list(iter(lambda: self._aggregator.cut(now_ms), None))
 
     def _deliver(
         self,
@@ -389,19 +389,19 @@ class Recorder:
                 self._replay(kind, payload, is_behind_damage=lost > 0)
             elif kind == CUT:
                 self._rows.last_cut = number
-                now_ms, first, keyframe, what_for = _CUT_HEAD.unpack(payload)
-                if what_for == _FOR_ANNOUNCEMENT:
+                note = CutNote.from_bytes(payload)
+                if note.what_for is CutFor.ANNOUNCEMENT:
                     continue
                 # behind a cut that was not kept none was; damage may have changed how many it makes
-                kept = 0 if has_delivered else max(0, self._outbox.head + 1 - first)
+                kept = 0 if has_delivered else max(0, self._outbox.head + 1 - note.first)
                 head = self._outbox.head
                 self._deliver(
-                    list(self._parts(now_ms)),
-                    now_ms,
-                    keyframe,
+                    self._parts(note.now_ms),
+                    note.now_ms,
+                    note.keyframe,
                     self._aggregator.snapshot(),
                     kept=kept,
-                    ends_days=what_for == _FOR_LAST_ROWS,
+                    ends_days=note.what_for is CutFor.LAST_ROWS,
                 )
                 has_delivered = has_delivered or self._outbox.head > head
         self.counters.damaged += lost
@@ -422,8 +422,8 @@ class Recorder:
 
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
-        self._write(self._cut_record(now_ms, _FOR_LAST_ROWS))
-        parts = list(self._parts(now_ms))
+        self._write_cut(now_ms, CutFor.LAST_ROWS)
+        parts = self._parts(now_ms)
         self._deliver(parts, now_ms, 0, self._aggregator.snapshot(), ends_days=True)
         aggregator = make_aggregator(catalogue)
         carry_over(self._catalogue, self._aggregator, catalogue, aggregator)
@@ -436,7 +436,10 @@ class Recorder:
     def _announce(self, now_ms: int) -> None:
         """Send the catalogue ahead of the first batch under it. Only then it has a checkpoint."""
         message = self._batcher.catalogue(self._catalogue, now_ms)
-        self._write(self._cut_record(now_ms, _FOR_ANNOUNCEMENT))
+        if self._knows_time:
+            first_ms = self._outbox.announced_ms(self._catalogue.hash)
+            begin(self._catalogue, self._aggregator, now_ms if first_ms is None else first_ms)
+        self._write_cut(now_ms, CutFor.ANNOUNCEMENT)
         snapshot = self._aggregator.snapshot()
         self._keep([message], snapshot)
         # twice: what follows cannot be read under the catalogue of a checkpoint before this

@@ -22,8 +22,9 @@ from edgeagg.errors import FormatError, LinkError
 from edgeagg.seal import Domain, signed_by
 from edgeagg_agent.believed import Believed
 from edgeagg_agent.clock import JudgedClock
+from edgeagg_agent.cursor import Cursor
 from edgeagg_agent.desk import Desk
-from edgeagg_agent.outbox import Cursor, Outbox
+from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.pace import Uniform
 from edgeagg_agent.sender import Sender
 from edgeagg_agent.site import Destination

@@ -210,6 +210,10 @@ class FakeRecorder:
         self._last_due_ms[group] = due_ms
         self.rows.append((group, due_ms, at_ms, tuple(values), tuple(qualities)))
 
+    def begin(self, group, behind_ms):
+        if not self.held.holds(group):
+            self.restart(group, behind_ms)
+
     def restart(self, group, last_due_ms):
         self._last_due_ms[group] = last_due_ms
         self.restarts.append((group, last_due_ms))

@@ -64,6 +64,14 @@ def test_a_group_that_was_never_read_begins_with_its_next_slot():
     books.take_over(schedule, {0: 60_000}, recorder, START_MS + 5)
     assert recorder.gaps == []
     assert schedule.next_due_ms(0) == (START_MS // 60_000 + 1) * 60_000
+    assert recorder.restarts == [(0, schedule.next_due_ms(0) - 60_000)]
+
+
+def test_a_group_that_waits_for_the_time_begins_with_its_first_row():
+    recorder = FakeRecorder()
+    recorder.held.begin([0])
+    books.take_over(Schedule({0: 60_000}, START_MS), {0: 60_000}, recorder, START_MS)
+    assert recorder.gaps == recorder.restarts == []
 
 
 def test_a_group_read_by_a_wrong_clock_is_named_and_goes_on_at_once(caplog):

@@ -3,20 +3,22 @@
 The oracle of the scenarios holds the database against the meters' truth. Beside that, the gateway's
 own history must have the rows, gaps and batches that the database has, its cursor must stand at its
 last batch, the platform's own audit must find everything, and what was journaled at a kill must be
-there as it was journaled.
+there as it was journaled. The account of a group begins with the first slot behind the announcement
+of its catalogue, also where that start was killed before it read anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TypeVar
 
 from edgeagg._core import read_segment
 from edgeagg.batch import Batch
+from edgeagg.model import Catalogue
 from edgeagg.receiver.audit import audit
 from edgeagg.receiver.store import open_store
 from edgeagg_agent.history import Asked, History
@@ -49,11 +51,14 @@ def judge_life(life: Life) -> Verdict:
 
 def compare(state: Path, held: Stored, witness: Witness) -> list[str]:
     """Return how the gateway's state directory and the database differ, and what was forgotten."""
-    rows, gaps = _history(state)
+    rows, gaps = history_of(state)
     rows_held = dict(_rows(held))
     found = _differences("rows", set(rows.items()), set(rows_held.items()))
     found += _differences("gaps", gaps, set(_gaps(held)))
-    found += _differences("batches", set(_batches(state)), set(held.digests.items()))
+    batches = batches_of(state)
+    digests = {place: hashlib.sha256(message).digest() for place, message in batches.items()}
+    found += _differences("batches", set(digests.items()), set(held.digests.items()))
+    found += begun_wrong(list(map(Batch.from_bytes, batches.values())), rows, gaps)
     last = max((sequence for _, sequence in held.digests), default=0)
     if witness.receipted() != last:
         found.append(f"the cursor stands at {witness.receipted()}, the platform's last is {last}")
@@ -65,7 +70,7 @@ def compare(state: Path, held: Stored, witness: Witness) -> list[str]:
     return found
 
 
-def _history(state: Path) -> tuple[dict[Slot, Row], set[Run]]:
+def history_of(state: Path) -> tuple[dict[Slot, Row], set[Run]]:
     rows: dict[Slot, Row] = {}
     gaps: set[Run] = set()
     for part in History(state).read(Asked(since_ms=0, until_ms=_EVER_MS)):
@@ -91,11 +96,38 @@ def _gaps(held: Stored) -> Iterator[Run]:
             yield *of, gap.first_due_ms, gap.last_due_ms, gap.reason
 
 
-def _batches(state: Path) -> Iterator[tuple[tuple[int, int], bytes]]:
+def batches_of(state: Path) -> dict[tuple[int, int], bytes]:
+    """Return the messages of a gateway by epoch and sequence, in their order."""
+    found: dict[tuple[int, int], bytes] = {}
     for file in sorted(state.glob("batches-*/*.journal")):
         for _, _, message in read_segment(file):
             batch = Batch.from_bytes(message)
-            yield (batch.epoch, batch.sequence), hashlib.sha256(message).digest()
+            found[batch.epoch, batch.sequence] = message
+    return found
+
+
+def begun_wrong(
+    batches: Sequence[Batch], rows: Mapping[Slot, Row], gaps: AbstractSet[Run]
+) -> list[str]:
+    """Hold the first slot of every group against the first announcement, whose clock is right."""
+    if not batches:
+        return []
+    announced_ms = batches[0].cut_at_ms
+    last_ms = max(batch.cut_at_ms for batch in batches)
+    firsts: dict[tuple[str, int], int] = {}
+    for meter, period_ms, due_ms in [*rows, *(gap[:3] for gap in gaps)]:
+        known_ms = firsts.setdefault((meter, period_ms), due_ms)
+        firsts[meter, period_ms] = min(known_ms, due_ms)
+    found = []
+    for group in Catalogue.from_bytes(batches[0].payload).groups:
+        wanted_ms = (announced_ms // group.period_ms + 1) * group.period_ms
+        first_ms = firsts.get((group.meter, group.period_ms))
+        if first_ms is None and wanted_ms + group.period_ms > last_ms:
+            continue  # nothing of it fell due long enough before the end
+        if first_ms != wanted_ms:
+            name = f"{group.meter} each {group.period_ms} ms"
+            found.append(f"{name}: the account begins at {first_ms}, not at {wanted_ms}")
+    return found
 
 
 def _differences(what: str, gateway: AbstractSet[T], platform: AbstractSet[T]) -> list[str]:

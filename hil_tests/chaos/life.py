@@ -29,7 +29,6 @@ PLANT = Path(__file__).parent / "plant"
 _AIM_MAX_S = 3.0
 _AIM_LOOK_S = 0.002
 _LOOK_S = 0.25
-_ROWS_S = 180.0  # the gateway's own row is due each minute
 _BEGUN = b" meters on "  # what the agent says when it has taken up what a former life left
 _CONNECTED = b"connected to "
 
@@ -98,8 +97,6 @@ class Life:
             self._strike(strike)
             self._pass(0.0)
         self.scenario.wait_for_first_receipt()
-        # what falls due before the first row of its group is declared by nobody
-        self.scenario.until(self.witness.has_all_groups, "a row of every group", seconds=_ROWS_S)
         begun_s = time.monotonic()
         for strike in strikes(self._rng):
             if is_over() or self.toll.total >= self._kills:

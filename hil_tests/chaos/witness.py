@@ -13,8 +13,8 @@ from pathlib import Path
 from edgeagg._core import CODEC_DELTA, read_segment
 from edgeagg.content import decode
 from edgeagg.model import Catalogue
+from edgeagg_agent.cursor import Cursor
 from edgeagg_agent.judging import make_aggregator
-from edgeagg_agent.outbox import Cursor
 from edgeagg_agent.rowlog import ROW
 from hil_tests import stored
 
@@ -67,11 +67,6 @@ class Witness:
     def committed(self) -> set[int]:
         """Return the sequences that the platform has committed."""
         return set(self._ask("SELECT sequence FROM batches"))
-
-    def has_all_groups(self) -> bool:
-        """Tell whether the platform has a row of every group, the gateway's own one included."""
-        found = set(self._ask("SELECT DISTINCT group_id FROM readings"))
-        return len(found) == len(self._catalogue.groups)
 
     def _ask(self, statement: str) -> list[int]:
         """Return a column of the platform's database; nothing while it has no tables."""

@@ -20,7 +20,8 @@ from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
-from edgeagg_agent.outbox import Cursor, Outbox
+from edgeagg_agent.cursor import Cursor
+from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from hil_tests.powercut import plant
 
@@ -63,11 +64,16 @@ class Gateway:
     """The agent's parts, put together as the app does."""
 
     def __init__(self, directory: Path, slot: int, tell: Tell) -> None:
-        now_ms = plant.due_ms(slot)
+        now_ms = plant.due_ms(slot) - 1  # the slot is still to be read
         with plant.small_segments():
             self.outbox = Outbox(directory, now_ms=now_ms, bytes_max=plant.BYTES_MAX)
             self.recorder = Recorder(
-                directory, self.outbox, plant.GATEWAY, plant.CATALOGUE, now_ms=now_ms
+                directory,
+                self.outbox,
+                plant.GATEWAY,
+                plant.CATALOGUE,
+                now_ms=now_ms,
+                knows_time=True,
             )
         self.slot = slot
         self._tell = tell
