@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Losses:
         self._is_kept = False
         with contextlib.suppress(CodecError):
             known = Keyframe(keyframe) if keyframe is not None else None
-            for group, runs in _covered(batch, catalogue, known):
+            for group, runs in covered(batch, catalogue, known):
                 period_ms = catalogue.groups[group].period_ms
                 lost.runs[group] = _merged([*lost.runs.get(group, ()), *runs], period_ms)
 
@@ -95,19 +95,9 @@ class Losses:
                 return schema
         return None
 
-    def payload(self, catalogue: Catalogue) -> tuple[int, bytes] | None:
-        """Return codec and payload of all runs lost under this catalogue, as gaps."""
-        lost = self._lost[catalogue.hash]
-        core = Aggregator([(g.period_ms, [False] * len(g.points)) for g in catalogue.groups], [])
-        left = _RUNS_MAX
-        for group, runs in sorted(lost.runs.items()):
-            period_ms = catalogue.groups[group].period_ms
-            for first_ms, last_ms in runs[-left:] if left else ():
-                slots = (last_ms - first_ms) // period_ms + 1
-                core.push_gap(group, first_ms, last_ms, slots, Quality.NOT_KEPT)
-            left = max(0, left - len(runs))
-        part = core.cut(0)
-        return None if part is None else part.encode()
+    def runs(self, schema: bytes) -> dict[int, list[Run]]:
+        """Return all runs lost under a catalogue, by group."""
+        return self._lost[schema].runs
 
     def keep(self) -> None:
         """Write the file if anything has changed. Blocks; a disk that refuses is asked again."""
@@ -155,7 +145,21 @@ def keyframe_of(batch: Batch) -> int | None:
     return batch.sequence - (back or 0)
 
 
-def _covered(
+def as_gaps(catalogue: Catalogue, *lost: Mapping[int, Sequence[Run]]) -> tuple[int, bytes] | None:
+    """Return codec and payload of lost runs by group, as gaps; None where there are none."""
+    core = Aggregator([(g.period_ms, [False] * len(g.points)) for g in catalogue.groups], [])
+    left = _RUNS_MAX
+    for group, period_ms in enumerate(group.period_ms for group in catalogue.groups):
+        runs = _merged((run for each in lost for run in each.get(group, ())), period_ms)
+        for first_ms, last_ms in runs[-left:] if left else ():
+            slots = (last_ms - first_ms) // period_ms + 1
+            core.push_gap(group, first_ms, last_ms, slots, Quality.NOT_KEPT)
+        left = max(0, left - len(runs))
+    part = core.cut(0)
+    return None if part is None else part.encode()
+
+
+def covered(
     batch: Batch, catalogue: Catalogue, keyframe: Keyframe | None
 ) -> Iterator[tuple[int, list[Run]]]:
     """Yield the runs of each table of readings and gaps."""

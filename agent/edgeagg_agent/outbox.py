@@ -26,7 +26,8 @@ from edgeagg_agent.catalogues import Announced, Catalogues
 from edgeagg_agent.cursor import Cursor
 from edgeagg_agent.days import Days
 from edgeagg_agent.former_epochs import FormerEpochs
-from edgeagg_agent.losses import Losses, is_keyframe, keyframe_of
+from edgeagg_agent.losses import Losses, Run, as_gaps, is_keyframe, keyframe_of
+from edgeagg_agent.neighbours import Neighbours
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
@@ -34,6 +35,7 @@ _SPARE_SEGMENTS = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _ROOM_TRIES = 4
 _READ_TRIES = 10
+_NOBODY = "nobody"  # the gateway of a batch that is only looked at
 
 
 class Outbox:
@@ -121,10 +123,11 @@ class Outbox:
                 raise
             self._journal.commit()
 
-    def read(self, sequence: int, gateway: str) -> bytes:
+    def read(self, sequence: int, gateway: str, now_ms: int | None = None) -> bytes:
         """Return the message of a sequence up to `head`. Blocks; OSError when the disk fails.
 
-        What is no longer kept, or can no longer be read, becomes a batch that says so.
+        What is no longer kept, or can no longer be read, becomes a batch that says so. `now_ms`
+        bounds the slots that the last batch may have held, if somebody vouches for it.
         """
         try:
             record = self._journal.read(sequence)
@@ -139,18 +142,41 @@ class Outbox:
             return record[1]
         if (announcement := self._catalogues.message(self.epoch, sequence)) is not None:
             return announcement
-        return self._lost(sequence, gateway).to_bytes(self.signer)
+        return self._lost(sequence, gateway, now_ms).to_bytes(self.signer)
 
-    def _lost(self, sequence: int, gateway: str) -> Batch:
-        """Return the word that a sequence is lost, where it is its turn with the lost slots."""
+    def _lost(self, sequence: int, gateway: str, now_ms: int | None) -> Batch:
+        """Return the word that a sequence is lost, and of what slots that is known.
+
+        Of one that is still between others its own; where it is its turn, those of all let go.
+        """
         lost = Batch(gateway, self.epoch, sequence, BatchKind.LOST, bytes(16), 0, 0, b"")
-        schema = self._losses.of(sequence)
+        own = self._slots_of(sequence, now_ms)
+        turn = self._losses.of(sequence)
+        schema = turn or (own and own[0].hash)
         catalogue = None if schema is None else self._catalogues.find(schema)
-        said = None if catalogue is None else self._losses.payload(catalogue)
-        if said is None or catalogue is None:
+        if catalogue is None:
+            return lost
+        parts = [] if turn is None else [self._losses.runs(turn)]
+        if own is not None and own[0].hash == schema:
+            parts.append(own[1])
+        said = as_gaps(catalogue, *parts)
+        if said is None:
             return lost
         codec, payload = said
         return replace(lost, schema=catalogue.hash, codec=codec, payload=payload)
+
+    def _slots_of(
+        self, sequence: int, now_ms: int | None
+    ) -> tuple[Catalogue, dict[int, list[Run]]] | None:
+        """Return what a damaged batch covered, as far as those around it tell."""
+        if not self.first <= sequence <= self.head:
+            return None
+        around = Neighbours(self._batch, self.keyframe_payload, self._catalogues.find)
+        return around.slots_of(sequence, self.first, self.head, now_ms)
+
+    def _batch(self, sequence: int) -> Batch | None:
+        record = self._record(sequence)
+        return None if record is None else Batch.from_bytes(record)
 
     def check(self, sequence: int) -> bytes | None:
         """Return what a receipt must say of this message; None if it is not kept. Blocks."""
@@ -173,8 +199,7 @@ class Outbox:
         """
         found = None
         for sequence in range(1, self.head + 1):
-            record = self._record(sequence)
-            batch = None if record is None else Batch.from_bytes(record)
+            batch = self._batch(sequence)
             if batch is None or batch.kind not in {BatchKind.CATALOGUE, BatchKind.KEY}:
                 return None
             if found is None and batch.schema == schema:
@@ -349,9 +374,8 @@ class Outbox:
         for sequence in range(self._journal.first, end):
             if sequence < after and self._is_delivered(sequence):
                 continue
-            record = self._record(sequence)
-            if record is not None:
-                leaving.append(Batch.from_bytes(record))
+            # of one that cannot be read what it covered is known as long as those around it are
+            leaving.append(self._batch(sequence) or self._lost(sequence, _NOBODY, None))
         return leaving
 
     def _note_leaving(self, batch: Batch, catalogue: Catalogue | None) -> None:

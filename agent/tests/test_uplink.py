@@ -271,11 +271,11 @@ async def test_a_batch_that_the_disk_cannot_read_now_is_sent_later(outbox, caplo
     uplink = make_uplink(outbox)
     read, failures = outbox.read, [5]
 
-    def failing(sequence, gateway):
+    def failing(sequence, gateway, now_ms):
         if sequence == 2 and failures:
             uplink._clock.pass_ms(60_000)  # the time-out of what is not receipted
             raise OSError(failures.pop(), "Input/output error")
-        return read(sequence, gateway)
+        return read(sequence, gateway, now_ms)
 
     outbox.read = failing
     done = asyncio.Event()
