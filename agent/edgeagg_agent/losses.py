@@ -2,13 +2,15 @@
 
 A batch that is lost is declared under its sequence; what it held would stay unexplained. So what
 slots it covered is kept here, as runs, and travels with the word that it is lost. Owns one small
-file beside the batches. What cannot be read any more covers nothing known.
+file beside the batches, whose room is taken while there is some: it is written on a full disk. What
+cannot be read any more covers nothing known.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +31,9 @@ from edgeagg.model import Catalogue, Quality
 
 _READINGS, _GAPS = 1, 3
 _RUNS_MAX = 1024
+_HEAD = struct.Struct("<QII")  # generation, bytes, CRC-32 of both and of what follows
+_SLOT_BYTES = 64 << 10
+"""Of two, written in turn, so that a torn write leaves the other: 1024 runs, and some keyframes."""
 _SAID_EVERY = 64
 """A platform may have the last lost batch, and then needs the word of another one."""
 
@@ -53,8 +58,14 @@ class Losses:
         self._lost: dict[bytes, _Lost] = {}
         self._keyframes: dict[int, bytes] = {}
         self._is_kept = True
+        self._generation = 0
         with contextlib.suppress(OSError, ValueError, TypeError):
             self._load(self._file.read_bytes())
+
+    def reserve(self) -> None:
+        """Take the room of the file, if it has none yet. Blocks; OSError when there is none."""
+        if not self._file.exists():
+            self._write(bytes(2 * _SLOT_BYTES), 0)
 
     def note_keyframe(self, sequence: int, payload: bytes) -> None:
         """Remember a keyframe that is let go: the next batches may begin with it."""
@@ -103,32 +114,69 @@ class Losses:
         """Write the file if anything has changed. Blocks; a disk that refuses is asked again."""
         if self._is_kept:
             return
+        body = self._to_bytes()
+        generation = self._generation + 1
+        check = zlib.crc32(body, zlib.crc32(_HEAD.pack(generation, len(body), 0)))
+        slot = _HEAD.pack(generation, len(body), check) + body
         with contextlib.suppress(OSError):
-            new = self._file.with_suffix(".new")
-            with new.open("wb") as stream:
-                stream.write(self._to_bytes())
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(self._file)
-            self._is_kept = True
+            self._write(slot, generation % 2 * _SLOT_BYTES)
+            self._generation, self._is_kept = generation, True
+
+    def _write(self, data: bytes, at: int) -> None:
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(descriptor, data, at)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _to_bytes(self) -> bytes:
+        """Return what has room in a slot: the last runs, then as many keyframes, the last first."""
         lost = [
-            [schema, one.last, [[group, *map(list, runs)] for group, runs in one.runs.items()]]
+            [schema, one.last, [[group, *map(list, runs)] for group, runs in _last(one.runs)]]
             for schema, one in self._lost.items()
         ]
-        body: bytes = msgpack.packb([lost, [list(item) for item in self._keyframes.items()]])
-        return body + zlib.crc32(body).to_bytes(4, "little")
+        keyframes: list[list[object]] = []
+        body: bytes = msgpack.packb([lost, keyframes])
+        for sequence, payload in sorted(self._keyframes.items(), reverse=True):
+            keyframes.append([sequence, payload])
+            more: bytes = msgpack.packb([lost, keyframes])
+            if _HEAD.size + len(more) > _SLOT_BYTES:
+                break
+            body = more
+        return body
 
     def _load(self, data: bytes) -> None:
-        body, check = data[:-4], data[-4:]
-        if zlib.crc32(body).to_bytes(4, "little") != check:
+        slots = (data[:_SLOT_BYTES], data[_SLOT_BYTES : 2 * _SLOT_BYTES])
+        self._generation, body = max(map(_slot, slots))
+        if not body:
             return
         lost, keyframes = msgpack.unpackb(body)
         for schema, last, groups in lost:
             runs = {group: [(first, end) for first, end in found] for group, *found in groups}
             self._lost[schema] = _Lost(last, runs)
         self._keyframes = dict(keyframes)
+
+
+def _slot(data: bytes) -> tuple[int, bytes]:
+    """Return generation and body of a slot, nothing of one that is damaged or was never written."""
+    if len(data) < _HEAD.size:
+        return 0, b""
+    generation, length, check = _HEAD.unpack_from(data)
+    body = data[_HEAD.size : _HEAD.size + length]
+    is_whole = zlib.crc32(body, zlib.crc32(_HEAD.pack(generation, length, 0))) == check
+    return (generation, body) if is_whole and len(body) == length else (0, b"")
+
+
+def _last(runs: Mapping[int, Sequence[Run]]) -> list[tuple[int, Sequence[Run]]]:
+    """Return no more runs than there is room for, by group, the last ones of each."""
+    left = _RUNS_MAX
+    found = []
+    for group, of_group in sorted(runs.items()):
+        if left:
+            found.append((group, of_group[-left:]))
+        left = max(0, left - len(of_group))
+    return found
 
 
 def is_keyframe(batch: Batch) -> bool:
@@ -148,13 +196,15 @@ def keyframe_of(batch: Batch) -> int | None:
 def as_gaps(catalogue: Catalogue, *lost: Mapping[int, Sequence[Run]]) -> tuple[int, bytes] | None:
     """Return codec and payload of lost runs by group, as gaps; None where there are none."""
     core = Aggregator([(g.period_ms, [False] * len(g.points)) for g in catalogue.groups], [])
-    left = _RUNS_MAX
-    for group, period_ms in enumerate(group.period_ms for group in catalogue.groups):
-        runs = _merged((run for each in lost for run in each.get(group, ())), period_ms)
-        for first_ms, last_ms in runs[-left:] if left else ():
+    merged = {
+        number: _merged((run for each in lost for run in each.get(number, ())), group.period_ms)
+        for number, group in enumerate(catalogue.groups)
+    }
+    for number, runs in _last(merged):
+        period_ms = catalogue.groups[number].period_ms
+        for first_ms, last_ms in runs:
             slots = (last_ms - first_ms) // period_ms + 1
-            core.push_gap(group, first_ms, last_ms, slots, Quality.NOT_KEPT)
-        left = max(0, left - len(runs))
+            core.push_gap(number, first_ms, last_ms, slots, Quality.NOT_KEPT)
     part = core.cut(0)
     return None if part is None else part.encode()
 

@@ -96,6 +96,7 @@ class Outbox:
 
     def reserve(self) -> None:
         """Keep room for what must be written on a full disk; OSError when there is none yet."""
+        self._losses.reserve()
         self._journal.reserve(_SPARE_SEGMENTS)
 
     def skip_to(self, sequence: int) -> None:

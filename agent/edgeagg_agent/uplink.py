@@ -202,9 +202,10 @@ class Uplink:
                 tasks.create_task(client.publish(topics.hello(self._gateway), hello, qos=1))
             for sequence in self.sender.due(self._outbox.head, now_ms):
                 utc_ms = self._clock.now_ms() if self._clock.is_trusted else None
-                read = self._outbox.read, sequence, self._gateway, utc_ms
                 try:
-                    message = await asyncio.to_thread(*read)
+                    message = await asyncio.to_thread(
+                        self._outbox.read, sequence, self._gateway, utc_ms
+                    )
                 except OSError as error:
                     # as if it had been sent and not been receipted: the time-out sends it again
                     _log.warning("%s: batch %d: %s", self.name, sequence, error.strerror)

@@ -274,6 +274,8 @@ async def test_a_batch_that_cannot_be_read_is_tried_again_and_given_up_in_the_en
     gateway, monkeypatch
 ):
     class Failing:
+        first, committed = 1, 5
+
         def read(self, _):
             raise OSError(errno.EIO, "Input/output error")
 

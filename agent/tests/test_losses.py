@@ -1,15 +1,20 @@
 """What the audit of a platform says of batches that its gateway had to let go."""
 
+import errno
+import os
+
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, catalogue
 from agent.tests.histories import Commit, Cut, history
 from edgeagg import topics
+from edgeagg._core import Aggregator
 from edgeagg.batch import Batch, BatchKind, Origin
 from edgeagg.receiver.audit import audit
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent import losses as losses_module
 from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent.losses import Losses
 from edgeagg_agent.outbox import Outbox
@@ -120,6 +125,74 @@ async def test_what_is_lost_is_told_in_the_next_epoch_too(tmp_path, stores):
     life.box.close()
 
 
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Give what there was room for when it was taken, and nothing more."""
+
+    def pwrite(descriptor, data, at):
+        if at + len(data) > os.fstat(descriptor).st_size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data, at)
+
+    write = os.pwrite
+    return lambda: monkeypatch.setattr(losses_module.os, "pwrite", pwrite)
+
+
+@pytest.mark.parametrize("reserves", [True, False])
+async def test_what_a_full_disk_lets_go_is_known_behind_a_restart_if_its_room_was_taken(
+    tmp_path, stores, full_disk, reserves
+):
+    life = Life(tmp_path / "state", stores, (20, 20))
+    if reserves:
+        life.box.reserve()
+    full_disk()
+    await life.play(history(5, PLANT, SECONDS), restarts=True)
+    for platform, store in zip(life.platforms, stores, strict=True):
+        await platform.take(life.box, life.box.head)
+        found = await audit(store, GATEWAY)
+        assert (found.unexplained == 0 < found.lost) == reserves
+    life.box.close()
+
+
+def test_many_runs_and_keyframes_have_room_in_the_file(tmp_path):
+    kept = Losses(tmp_path, 7)
+    kept.reserve()
+    size = (tmp_path / "lost-7").stat().st_size
+    for sequence in range(16):
+        kept.note_keyframe(sequence, bytes(20_000))
+    batches = catalogue(*((f"meter-{n}", 1_000) for n in range(300)))
+    core = Aggregator([(1_000, [False] * 2)] * 300, [])
+    for group in range(300):
+        for run in range(8):
+            core.push_gap(group, START_MS + run * 5_000, START_MS + run * 5_000, 1, 8)
+    codec, payload = core.cut(0).encode()
+    kept.note(Batch(GATEWAY, 7, 40, BatchKind.DATA, batches.hash, 0, codec, payload), batches, None)
+    kept.keep()
+    assert (tmp_path / "lost-7").stat().st_size == size
+    again = Losses(tmp_path, 7)
+    assert sum(map(len, again.runs(batches.hash).values())) == 1_024
+    assert again.keyframe(15) == bytes(20_000)
+    assert again.keyframe(0) is None
+
+
+def test_a_write_that_is_torn_leaves_what_was_kept_before(tmp_path):
+    kept = Losses(tmp_path, 7)
+    kept.reserve()
+    file = tmp_path / "lost-7"
+    for sequence in (3, 4, 5):
+        kept.note_keyframe(sequence, b"taught")
+        before = file.read_bytes()
+        kept.keep()
+        after = file.read_bytes()
+        (first, *_, last) = [n for n in range(len(after)) if after[n] != before[n]]
+        torn = (first + last) // 2
+        file.write_bytes(after[:torn] + before[torn:])
+        known = Losses(tmp_path, 7)
+        assert [n for n in (3, 4, 5) if known.keyframe(n)] == list(range(3, sequence))
+        file.write_bytes(after)
+        assert Losses(tmp_path, 7).keyframe(sequence) == b"taught"
+
+
 def test_a_damaged_file_is_one_that_is_not_there(tmp_path):
     kept = Losses(tmp_path, 7)
     kept.note_keyframe(3, b"taught")
@@ -127,6 +200,6 @@ def test_a_damaged_file_is_one_that_is_not_there(tmp_path):
     assert Losses(tmp_path, 7).keyframe(3) == b"taught"
     file = tmp_path / "lost-7"
     data = file.read_bytes()
-    for place in range(len(data)):
+    for place in range(len(data) - len(data.lstrip(b"\0")), len(data)):
         file.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
         assert Losses(tmp_path, 7).keyframe(3) is None

@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
-from edgeagg.model import Catalogue, Group
-from edgeagg.receiver import energies, postgres_queries, rows
-from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
-from edgeagg.receiver.keys import GatewayKey
+from edgeagg.model import Group
+from edgeagg.receiver import postgres_queries, queries, rows
 from edgeagg.receiver.points import points_text
 from edgeagg.receiver.postgres_ledger import PostgresLedger
+from edgeagg.receiver.reads import Reads
 from edgeagg.receiver.store import (
     QUARANTINE,
     Bound,
     Delivery,
     Outcome,
     Progress,
-    Quarantined,
     Refused,
-    Register,
-    SlotCount,
-    StreamStatus,
     collapse,
     repeated,
 )
@@ -52,8 +46,10 @@ Connection = Any
 _GroupIds = dict[tuple[str, Group], int]
 
 
-class PostgresStore:
+class PostgresStore(Reads):
     """A few connections that are made again when the server has gone."""
+
+    _dialect = postgres_queries.DIALECT
 
     def __init__(self, pool: asyncpg.Pool, bound: Bound) -> None:
         self._pool = pool
@@ -122,11 +118,6 @@ class PostgresStore:
                 await connection.execute(postgres_queries.DROP_KEYFRAMES, gateway, epoch, oldest)
         return outcomes
 
-    async def catalogue(self, schema: bytes) -> Catalogue | None:
-        """Return the catalogue with this hash."""
-        found = await self._all("SELECT body FROM catalogues WHERE hash = $1 LIMIT 1", schema)
-        return Catalogue.from_bytes(found[0][0]) if found else None
-
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
         async with self._connection() as connection:
@@ -138,11 +129,6 @@ class PostgresStore:
         """Return how the messages of these sequences hash."""
         identity = gateway, epoch, list(sequences)
         return rows.check_rows(await self._all(postgres_queries.CHECKS, *identity))
-
-    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
-        """Return the payload of a committed keyframe."""
-        found = await self._all(postgres_queries.KEYFRAME, gateway, epoch, sequence)
-        return found[0][0] if found else None
 
     async def quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
         """Keep refused messages, each once however often it comes; the oldest go for them."""
@@ -169,99 +155,6 @@ class PostgresStore:
                 await connection.execute(
                     postgres_queries.DROP_OLDEST, self._bound.rows_left, self._bound.bytes_left
                 )
-
-    async def quarantined(self) -> Quarantined:
-        """Count what quarantine holds and what it dropped."""
-        (found,) = await self._all(
-            "SELECT row_count, byte_count, dropped_rows, dropped_bytes FROM quarantine_totals"
-        )
-        return Quarantined(*found)
-
-    async def streams(self) -> Sequence[StreamStatus]:
-        """Return every epoch of every gateway."""
-        return [StreamStatus(*row) for row in await self._all(postgres_queries.STREAMS)]
-
-    async def catalogues(self, gateway: str) -> Sequence[Catalogue]:
-        """Return the gateway's catalogues, oldest first."""
-        found = await self._all(
-            "SELECT body FROM catalogues WHERE gateway = $1 ORDER BY received_ms, hash", gateway
-        )
-        return [Catalogue.from_bytes(body) for (body,) in found]
-
-    async def slots(self, gateway: str) -> Sequence[SlotCount]:
-        """Count the slots of every group of the gateway."""
-        return [SlotCount(*row) for row in await self._all(postgres_queries.SLOTS, gateway)]
-
-    async def window_count(self, gateway: str) -> int:
-        """Count the gateway's windows."""
-        found = await self._all(
-            "SELECT count(*) FROM windows JOIN groups ON groups.id = group_id WHERE gateway = $1",
-            gateway,
-        )
-        return int(found[0][0])
-
-    async def bracket(
-        self, gateway: str, meter: str, point: str, at_ms: int
-    ) -> tuple[Register | None, Register | None]:
-        """Return the totaliser's good states on either side of `at_ms`."""
-        return (
-            await self._register(postgres_queries.BEFORE, gateway, meter, point, at_ms),
-            await self._register(postgres_queries.AFTER, gateway, meter, point, at_ms),
-        )
-
-    async def audits(
-        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
-    ) -> Sequence[StoredAudit]:
-        """Return what was bridged in [from_ms, to_ms), oldest first."""
-        found = await self._all(postgres_queries.AUDITS, gateway, from_ms, to_ms, meter)
-        return [StoredAudit.of(*row) for row in found]
-
-    async def demands(
-        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
-    ) -> Sequence[StoredDemand]:
-        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
-        found = await self._all(postgres_queries.DEMANDS, gateway, from_ms, to_ms, meter)
-        return [StoredDemand.of(*row) for row in found]
-
-    async def uncertainties(
-        self, gateway: str, meter: str, at_ms: int
-    ) -> Sequence[StoredUncertainty]:
-        """Return those of the windows that begin or end at a moment, the shortest first."""
-        found = await self._all(postgres_queries.UNCERTAINTIES, gateway, meter, at_ms)
-        return [each for row in found for each in StoredUncertainty.of(*row)]
-
-    async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
-        """Return where the windows with energies begin and end."""
-        ((first_ms, last_ms),) = await self._all(postgres_queries.SPAN, gateway, length_ms)
-        return None if first_ms is None else (first_ms, last_ms + length_ms)
-
-    async def energies(
-        self, gateway: str, length_ms: int, from_ms: int, to_ms: int
-    ) -> Mapping[str, Mapping[int, Energy]]:
-        """Return net energies by meter and start of the window."""
-        left_out = energies.without_place(await self.catalogues(gateway))
-        found = await self._all(postgres_queries.ENERGIES, gateway, length_ms, from_ms, to_ms)
-        windows = (energies.EnergyRow(*row) for row in found)
-        return energies.net_energies(windows, length_ms, left_out)
-
-    async def keys(self, gateway: str | None = None) -> Sequence[GatewayKey]:
-        """Return the keys of a gateway, or of all."""
-        return rows.key_rows(await self._all(postgres_queries.KEYS, gateway))
-
-    async def add_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
-        """Let a key sign for a gateway."""
-        return bool(await self._all(postgres_queries.ADD_KEY, gateway, public, now_ms))
-
-    async def revoke_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
-        """Let a key sign for nothing any more."""
-        return bool(await self._all(postgres_queries.REVOKE_KEY, gateway, public, now_ms))
-
-    async def _register(
-        self, statement: str, gateway: str, meter: str, point: str, at_ms: int
-    ) -> Register | None:
-        for found_ms, points, mantissas in await self._all(statement, gateway, meter, point, at_ms):
-            return energies.register(found_ms, points, mantissas, point)
-        return None
 
     async def _all(self, statement: str, *values: object) -> Sequence[Any]:
         async with self._connection() as connection:
@@ -361,8 +254,8 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
         ),
     )
     for delivery in deliveries:
-        await connection.executemany(postgres_queries.ADD_KEY, rows.added_key(delivery))
-        await connection.executemany(postgres_queries.RETIRE_KEY, rows.retired_key(delivery))
+        await connection.executemany(queries.ADD_KEY, rows.added_key(delivery))
+        await connection.executemany(queries.RETIRE_KEY, rows.retired_key(delivery))
     keyframes = map(rows.keyframe_row, deliveries)
     await connection.executemany(
         "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]

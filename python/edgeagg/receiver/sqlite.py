@@ -9,19 +9,17 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeagg.balance import Energy
 from edgeagg.errors import StoreError
-from edgeagg.model import Catalogue, Group
-from edgeagg.receiver import energies, rows, sqlite_queries
-from edgeagg.receiver.judgements import StoredAudit, StoredDemand, StoredUncertainty
-from edgeagg.receiver.keys import GatewayKey
+from edgeagg.model import Group
+from edgeagg.receiver import queries, rows, sqlite_queries
 from edgeagg.receiver.points import points_text
+from edgeagg.receiver.reads import Reads
 from edgeagg.receiver.sqlite_ledger import SqliteLedger
 from edgeagg.receiver.store import (
     QUARANTINE,
@@ -29,11 +27,7 @@ from edgeagg.receiver.store import (
     Delivery,
     Outcome,
     Progress,
-    Quarantined,
     Refused,
-    Register,
-    SlotCount,
-    StreamStatus,
     collapse,
     repeated,
 )
@@ -42,10 +36,14 @@ T = TypeVar("T")
 
 _SCHEMA = Path(__file__).with_name("sqlite.sql")
 _BUSY_TIMEOUT_S = 30
+_ADD_KEY = sqlite_queries.plain(queries.ADD_KEY)
+_RETIRE_KEY = sqlite_queries.plain(queries.RETIRE_KEY)
 
 
-class SqliteStore:
+class SqliteStore(Reads):
     """One connection with a thread of its own: what was begun ends, even for a cancelled caller."""
+
+    _dialect = sqlite_queries.DIALECT
 
     def __init__(self, connection: sqlite3.Connection, bound: Bound) -> None:
         self._connection = connection
@@ -73,11 +71,6 @@ class SqliteStore:
         """Store all of them in one transaction."""
         return await self._run(lambda: self._commit(deliveries))
 
-    async def catalogue(self, schema: bytes) -> Catalogue | None:
-        """Return the catalogue with this hash."""
-        found = await self._all("SELECT body FROM catalogues WHERE hash = ?", schema)
-        return Catalogue.from_bytes(found[0][0]) if found else None
-
     async def progress(self, gateway: str, epoch: int) -> Progress:
         """Return what is committed of this epoch."""
         return await self._run(lambda: self._progress(gateway, epoch))
@@ -89,117 +82,9 @@ class SqliteStore:
         wanted = json.dumps(list(sequences))
         return rows.check_rows(await self._all(sqlite_queries.CHECKS, gateway, epoch, wanted))
 
-    async def keyframe(self, gateway: str, epoch: int, sequence: int) -> bytes | None:
-        """Return the payload of a committed keyframe."""
-        found = await self._all(sqlite_queries.KEYFRAME, gateway, epoch, sequence)
-        return found[0][0] if found else None
-
     async def quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
         """Keep refused messages, each once however often it comes; the oldest go for them."""
         await self._run(lambda: self._quarantine(received_ms, refused))
-
-    async def quarantined(self) -> Quarantined:
-        """Count what quarantine holds and what it dropped."""
-        (found,) = await self._all(
-            "SELECT row_count, byte_count, dropped_rows, dropped_bytes FROM quarantine_totals"
-        )
-        return Quarantined(*found)
-
-    async def streams(self) -> Sequence[StreamStatus]:
-        """Return every epoch of every gateway."""
-        found = await self._all(
-            "SELECT s.gateway, s.epoch, s.through, count(*), sum(b.kind = 2), max(b.sequence),"
-            " sum(b.bytes) FROM streams s JOIN batches b USING (gateway, epoch)"
-            " GROUP BY s.gateway, s.epoch ORDER BY s.gateway, min(b.received_ms), s.epoch"
-        )
-        return [StreamStatus(*row) for row in found]
-
-    async def catalogues(self, gateway: str) -> Sequence[Catalogue]:
-        """Return the gateway's catalogues, oldest first."""
-        found = await self._all(
-            "SELECT body FROM catalogues WHERE gateway = ? ORDER BY received_ms, hash", gateway
-        )
-        return [Catalogue.from_bytes(body) for (body,) in found]
-
-    async def slots(self, gateway: str) -> Sequence[SlotCount]:
-        """Count the slots of every group of the gateway."""
-        found = await self._all(sqlite_queries.SLOTS, gateway)
-        return [SlotCount(*row) for row in found]
-
-    async def window_count(self, gateway: str) -> int:
-        """Count the gateway's windows."""
-        found = await self._all(
-            "SELECT count(*) FROM windows JOIN groups ON groups.id = group_id WHERE gateway = ?",
-            gateway,
-        )
-        return int(found[0][0])
-
-    async def bracket(
-        self, gateway: str, meter: str, point: str, at_ms: int
-    ) -> tuple[Register | None, Register | None]:
-        """Return the totaliser's good states on either side of `at_ms`."""
-        return (
-            await self._register(sqlite_queries.BEFORE, gateway, meter, point, at_ms),
-            await self._register(sqlite_queries.AFTER, gateway, meter, point, at_ms),
-        )
-
-    async def audits(
-        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
-    ) -> Sequence[StoredAudit]:
-        """Return what was bridged in [from_ms, to_ms), oldest first."""
-        found = await self._all(sqlite_queries.AUDITS, gateway, from_ms, to_ms, meter)
-        return [StoredAudit.of(*row) for row in found]
-
-    async def demands(
-        self, gateway: str, from_ms: int, to_ms: int, meter: str | None = None
-    ) -> Sequence[StoredDemand]:
-        """Return the demands of days that begin in [from_ms, to_ms), oldest first."""
-        found = await self._all(sqlite_queries.DEMANDS, gateway, from_ms, to_ms, meter)
-        return [StoredDemand.of(*row) for row in found]
-
-    async def uncertainties(
-        self, gateway: str, meter: str, at_ms: int
-    ) -> Sequence[StoredUncertainty]:
-        """Return those of the windows that begin or end at a moment, the shortest first."""
-        found = await self._all(sqlite_queries.UNCERTAINTIES, gateway, meter, at_ms)
-        return [
-            each
-            for points, length_ms, start_ms, *arrays in found
-            for each in StoredUncertainty.of(points, length_ms, start_ms, *map(json.loads, arrays))
-        ]
-
-    async def span(self, gateway: str, length_ms: int) -> tuple[int, int] | None:
-        """Return where the windows with energies begin and end."""
-        ((first_ms, last_ms),) = await self._all(sqlite_queries.SPAN, gateway, length_ms)
-        return None if first_ms is None else (first_ms, last_ms + length_ms)
-
-    async def energies(
-        self, gateway: str, length_ms: int, from_ms: int, to_ms: int
-    ) -> Mapping[str, Mapping[int, Energy]]:
-        """Return net energies by meter and start of the window."""
-        left_out = energies.without_place(await self.catalogues(gateway))
-        found = await self._all(sqlite_queries.ENERGIES, gateway, length_ms, from_ms, to_ms)
-        windows = (energies.EnergyRow(*row[:4], *map(json.loads, row[4:])) for row in found)
-        return energies.net_energies(windows, length_ms, left_out)
-
-    async def keys(self, gateway: str | None = None) -> Sequence[GatewayKey]:
-        """Return the keys of a gateway, or of all."""
-        return rows.key_rows(await self._all(sqlite_queries.KEYS, gateway))
-
-    async def add_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
-        """Let a key sign for a gateway."""
-        return bool(await self._all(sqlite_queries.ADD_KEY, gateway, public, now_ms))
-
-    async def revoke_key(self, gateway: str, public: bytes, now_ms: int) -> bool:
-        """Let a key sign for nothing any more."""
-        return bool(await self._all(sqlite_queries.REVOKE_KEY, gateway, public, now_ms))
-
-    async def _register(
-        self, statement: str, gateway: str, meter: str, point: str, at_ms: int
-    ) -> Register | None:
-        for found_ms, points, mantissas in await self._all(statement, gateway, meter, point, at_ms):
-            return energies.register(found_ms, points, json.loads(mantissas), point)
-        return None
 
     def _quarantine(self, received_ms: int, refused: Sequence[Refused]) -> None:
         with self._transaction():
@@ -276,8 +161,8 @@ class SqliteStore:
             )
         if delivery.content is not None:
             self._insert_content(delivery)
-        self._connection.executemany(sqlite_queries.ADD_KEY, rows.added_key(delivery))
-        self._connection.executemany(sqlite_queries.RETIRE_KEY, rows.retired_key(delivery))
+        self._connection.executemany(_ADD_KEY, rows.added_key(delivery))
+        self._connection.executemany(_RETIRE_KEY, rows.retired_key(delivery))
         return Outcome.NEW
 
     def _insert_content(self, delivery: Delivery) -> None:
