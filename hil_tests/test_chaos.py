@@ -93,7 +93,7 @@ class Sides:
             await gateway.cut(to.cursor.through)
             await to.deliver(None, plant.due_ms(gateway.slot))
         await store.close()
-        gateway.outbox.close()
+        gateway.close()
         self.witness.look_at_journal()
 
     def change(self, statement: str) -> None:
@@ -135,7 +135,7 @@ def test_two_sides_that_are_the_same_differ_in_nothing(sides: Sides) -> None:
         ("DELETE FROM readings WHERE due_ms = (SELECT max(due_ms) FROM readings)", "rows only the"),
         ("UPDATE readings SET mantissas = '[1,2]' WHERE group_id = 1", "rows only the platform"),
         ("UPDATE batches SET digest = zeroblob(32) WHERE sequence = 2", "batches only the gateway"),
-        ("DELETE FROM batches WHERE sequence = 4", "the cursor stands at 4, the platform's last"),
+        ("DELETE FROM batches WHERE sequence = 5", "the cursor stands at 5, the platform's last"),
         ("INSERT INTO gaps SELECT id, 5000, 6000, 2, 5 FROM groups", "gaps only the platform has"),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_row_that_was_journaled_at_a_kill_and_is_gone_is_noticed(sides: Sides)
 
 def test_a_receipt_for_what_is_not_committed_is_noticed(sides: Sides) -> None:
     sides.change("DELETE FROM batches WHERE sequence = 2")
-    assert sides.witness.ahead() == "the agent has a receipt for 4, the platform has no 2"
+    assert sides.witness.ahead() == "the agent has a receipt for 5, the platform has no 2"
 
 
 def test_a_group_whose_account_begins_late_on_both_sides_is_noticed(sides: Sides) -> None:
@@ -170,7 +170,7 @@ def test_a_group_of_which_nothing_came_at_all_is_noticed(sides: Sides) -> None:
     rows, gaps = history_of(sides.state)
     rows = {slot: row for slot, row in rows.items() if slot[0] != "oven"}
     batches = list(map(Batch.from_bytes, batches_of(sides.state).values()))
-    assert "oven each 1000 ms: the account begins at None" in begun_wrong(batches, rows, gaps)[0]
+    assert "oven each 600000 ms: the account begins at None" in begun_wrong(batches, rows, gaps)[0]
 
 
 def test_a_database_whose_writer_was_killed_in_a_transaction_is_asked_as_it_is(

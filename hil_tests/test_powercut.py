@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from edgeagg.receiver.sqlite import SqliteStore
+from hil_tests.broken import PACKAGES, change, copied, python_path
+from hil_tests.disks import hide_mounts
 from hil_tests.powercut import judge, plant, run
 from hil_tests.powercut.told import LieError, Told
 from hil_tests.powercut.writer import Destination, Gateway, write
@@ -41,7 +43,7 @@ def written(folder: Path) -> Told:
             await write(gateway, [d for d, _ in destinations], rng, lines.append)
         for _, store in destinations:
             await store.close()
-        gateway.outbox.close()
+        gateway.close()
 
     asyncio.run(work())
     told = Told()
@@ -53,14 +55,16 @@ def after_cut(folder: Path, told: Told) -> judge.Repairs:
     return judge.after_cut(folder / "gateway", folder / "platform", told)
 
 
-def at_end(folder: Path, told: Told) -> int:
+def at_end(folder: Path, told: Told) -> judge.Ended:
     return judge.at_end(folder / "gateway", folder / "platform", told)
 
 
 def test_a_state_that_nobody_cut_is_judged_whole(folder: Path) -> None:
     told = written(folder)
     assert after_cut(folder, told).torn_tails == 0
-    assert at_end(folder, told) == 2 * len(told.slots) > 0
+    ended = at_end(folder, told)
+    assert ended.rows == 2 * len(told.slots) > 0
+    assert ended.day_files > 0
     assert told.batches
     assert told.receipts
 
@@ -130,3 +134,19 @@ def test_power_cuts_lose_nothing_acknowledged_and_bite() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "lives with something lost     0" in done.stdout
     assert "lives lose, after 6 cuts" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_a_day_file_that_has_its_name_before_it_is_synced_is_caught(tmp_path: Path) -> None:
+    packages = copied(tmp_path / "broken", PACKAGES)
+    file = packages / "agent/edgeagg_agent/day_file.py"
+    change(file, "        os.fsync(self._file.fileno())\n", "")
+    hide_mounts()
+    steps = {"history": run.STEPS["history"]}
+    environment = {"PYTHONPATH": python_path(packages)}
+    result = run.cut_often(5, 12, environment, say=False, steps=steps)
+    assert any("pieces of history cannot be read" in lie for lie in result.lies), f"{result}"
+    whole = run.cut_often(5, 12, {}, say=False, steps=steps)
+    assert not whole.lies
+    assert whole.day_files > 0

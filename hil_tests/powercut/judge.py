@@ -1,7 +1,7 @@
 """Opens what a power cut left, by the real code, and holds it against what was told.
 
 `after_cut` looks at one state; `at_end` lets the gateway deliver everything it still has and then
-asks the platforms' tables for every slot that was ever acknowledged.
+asks the platforms' tables and the gateway's own history for every slot that was acknowledged.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import asyncio
 import gc
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg._core import Journal
+from edgeagg.batch import Batch
 from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent import days
+from edgeagg_agent.history import Asked, History
 from hil_tests.powercut import plant
 from hil_tests.powercut.told import LieError, Told
 from hil_tests.powercut.writer import Destination, Gateway
@@ -43,14 +47,28 @@ def after_cut(gateway_folder: Path, platform_folder: Path, told: Told) -> Repair
     return repairs
 
 
-def at_end(gateway_folder: Path, platform_folder: Path, told: Told) -> int:
-    """Deliver everything and judge it all; return how many acknowledged slots were compared."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What was compared at the end of a life: acknowledged rows; the day files that held some."""
+
+    rows: int
+    day_files: int
+
+
+def at_end(gateway_folder: Path, platform_folder: Path, told: Told) -> Ended:
+    """Deliver everything and judge it all."""
     with _opened(gateway_folder, platform_folder, told, Repairs()) as (gateway, stores):
         asyncio.run(_deliver_all(gateway, stores))
         head, epoch = gateway.outbox.head, gateway.outbox.epoch
+        first = _first_slot(gateway)
         for name in plant.DESTINATIONS:
-            _judge_store(load(f"sqlite:///{platform_folder}/{name}.db"), told, epoch, head)
-    return len(told.slots) * len(plant.CATALOGUE.groups)
+            stored = load(f"sqlite:///{platform_folder}/{name}.db")
+            _judge_store(stored, told, epoch, head, first)
+        meters = [group.meter for group in plant.CATALOGUE.groups]
+        every = {(meter, slot) for slot in told.slots for meter in meters}
+        _judge_history(gateway_folder, every)
+    rows = len(told.slots) * len(plant.CATALOGUE.groups)
+    return Ended(rows, len(days.listed(gateway_folder)))
 
 
 def _repair(gateway_folder: Path) -> Repairs:
@@ -78,17 +96,18 @@ def _opened(
     try:
         if repairs.recovery_s > _RECOVERY_MAX_S:
             raise LieError(f"the recovery took {repairs.recovery_s:.1f} s")
+        stored = [load(f"sqlite:///{platform_folder}/{name}.db") for name in plant.DESTINATIONS]
         digests = {
-            name: load(f"sqlite:///{platform_folder}/{name}.db").digests
-            for name in plant.DESTINATIONS
+            name: held.digests for name, held in zip(plant.DESTINATIONS, stored, strict=True)
         }
         _judge_batches(gateway, digests, told)
         _judge_receipts(digests, told)
+        _judge_delivered(gateway_folder, stored)
         yield gateway, stores
     finally:
         for store in stores.values():
             asyncio.run(store.close())
-        gateway.outbox.close()
+        gateway.close()
         del gateway
         gc.collect()  # the journals' files must be closed before their disk can be taken away
 
@@ -144,7 +163,13 @@ async def _deliver_all(gateway: Gateway, stores: dict[str, SqliteStore]) -> None
             raise LieError(f"{name} got other bytes under a known number")
 
 
-def _judge_store(stored: Stored, told: Told, epoch: int, head: int) -> None:
+def _first_slot(gateway: Gateway) -> int:
+    """Return the first slot behind the first announcement: every one from there on counts."""
+    announced = Batch.from_bytes(gateway.outbox.read(1, plant.GATEWAY))
+    return plant.slot_of(announced.cut_at_ms) + 1
+
+
+def _judge_store(stored: Stored, told: Told, epoch: int, head: int, first: int) -> None:
     if {sequence for at, sequence in stored.digests if at == epoch} != set(range(1, head + 1)):
         raise LieError("the platform's sequences have gaps")
     if stored.conflicts:
@@ -153,12 +178,13 @@ def _judge_store(stored: Stored, told: Told, epoch: int, head: int) -> None:
     for number, group in enumerate(plant.CATALOGUE.groups):
         if group.meter not in by_meter and not told.slots:
             continue
-        _judge_group(stored, by_meter[group.meter], number, told)
+        _judge_group(stored, by_meter[group.meter], number, told, first)
 
 
-def _judge_group(stored: Stored, group: Group, number: int, told: Told) -> None:
+def _judge_group(stored: Stored, group: Group, number: int, told: Told, first: int) -> None:
     """Every slot acknowledged has its values; every other one has them or is in a declared gap."""
-    read = {plant.slot_of(row.due_ms): row.mantissas for row in stored.readings[group]}
+    rows = stored.readings.get(group, ())
+    read = {plant.slot_of(row.due_ms): row.mantissas for row in rows}
     declared: set[int] = set()
     for gap in stored.gaps.get(group, ()):
         slots = range(plant.slot_of(gap.first_due_ms), plant.slot_of(gap.last_due_ms) + 1)
@@ -170,10 +196,39 @@ def _judge_group(stored: Stored, group: Group, number: int, told: Told) -> None:
         raise LieError(f"{group.meter}: {len(lost)} acknowledged slots lost, from {min(lost)} on")
     if not declared.isdisjoint(read):
         raise LieError(f"{group.meter}: slots are read and declared missing")
-    first = min(read, default=told.end)
     silent = set(range(first, told.end)) - read.keys() - declared
     if silent:
         raise LieError(f"{group.meter}: {len(silent)} slots lost and not declared")
     for slot, mantissas in read.items():
         if mantissas != plant.values(number, slot):
             raise LieError(f"{group.meter}: slot {slot} has other values than were read")
+
+
+def _judge_delivered(gateway_folder: Path, stored: Sequence[Stored]) -> None:
+    """Look for what platforms have: it was in a batch, so it is in the gateway's history."""
+    every = {
+        (group.meter, plant.slot_of(row.due_ms))
+        for held in stored
+        for group, rows in held.readings.items()
+        for row in rows
+    }
+    _judge_history(gateway_folder, every)
+
+
+def _judge_history(gateway_folder: Path, slots: AbstractSet[tuple[str, int]]) -> None:
+    """Every one of these slots of a meter is found once, with its values."""
+    history = History(gateway_folder)
+    found: dict[tuple[str, int], tuple[int | None, ...]] = {}
+    for part in history.read(Asked(since_ms=0, until_ms=plant.EVER_MS)):
+        for row in part.content.readings:
+            place = row.group.meter, plant.slot_of(row.due_ms)
+            if place in found:
+                raise LieError(f"history has slot {place[1]} of {place[0]} twice")
+            found[place] = row.mantissas
+    if history.unreadable:
+        raise LieError(f"{history.unreadable} pieces of history cannot be read")
+    numbers = {group.meter: number for number, group in enumerate(plant.CATALOGUE.groups)}
+    for meter, slot in sorted(slots):
+        known = found.get((meter, slot))
+        if known != plant.values(numbers[meter], slot):
+            raise LieError(f"history: slot {slot} of {meter} is {known}")

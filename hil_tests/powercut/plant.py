@@ -11,10 +11,12 @@ from edgeagg.model import Catalogue, Group, Kind, MeterInfo, PointInfo, Quality
 from edgeagg_agent import outbox, recorder
 
 GATEWAY = "qp-cut"
-START_MS = 1_790_000_000_000
-PERIOD_MS = 1_000
+START_MS = 1_790_000_400_000
+PERIOD_MS = 600_000  # some batches are a day, so that days are written and cut, too
 DESTINATIONS = ("district", "group")
-BYTES_MAX = 320 << 10
+BYTES_MAX = 16 << 20  # more than a life takes: nothing is let go that is in no day file
+RESEND_MS = 86_400_000
+EVER_MS = 1 << 45
 SEGMENT_BYTES = 16 << 10
 _TOTALISER = PointInfo("active_energy_import", "kWh", -2, Kind.TOTALISER)
 _GAUGES = tuple(PointInfo(f"voltage_l{phase}", "V", -1, Kind.GAUGE) for phase in (1, 2, 3))
@@ -26,7 +28,7 @@ CATALOGUE = Catalogue(
         Group("press", PERIOD_MS, (_GAUGES[0], _TOTALISER)),
         Group("oven", PERIOD_MS, (*_GAUGES, _TOTALISER)),
     ),
-    (60_000,),
+    (3_600_000,),
 )
 
 

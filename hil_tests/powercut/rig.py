@@ -87,7 +87,7 @@ class Rig:
         self.gateway, self.platform = directory / "gateway", directory / "platform"
         self._stuck = StuckDisk(directory, str(directory))
         held = dict(item.split("=", 1) for item in self._stuck.environment)
-        self._environment = environment or held
+        self._environment = {**held, **environment}
         self._disks = {True: TornDisk(self.gateway), False: TornDisk(self.platform)}
 
     @contextlib.contextmanager

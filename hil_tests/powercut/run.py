@@ -29,8 +29,9 @@ _HELD = 0.7
 _FIRST_STARTS = 0.4
 _SKIP_SLOTS = 50
 _CANARY_CUTS = 6
-# how often a step is aimed at, up to which of its occurrences, and how long or how many syncs later
-_STEPS = {
+Step = tuple[int, int, int, int]
+"""How often it is aimed at, up to which of its occurrences, how long and how many syncs later."""
+STEPS: Mapping[str, Step] = {
     "open": (4, 1, 12_000, 8),
     "store": (2, 2, 6_000, 6),
     "commit": (3, 60, 2_500, 1),
@@ -38,6 +39,8 @@ _STEPS = {
     "receive": (4, 50, 6_000, 3),
     "cursor": (1, 50, 1_000, 1),
     "trim": (2, 30, 1_500, 1),
+    "history": (6, 120, 6_000, 3),
+    "free": (2, 30, 1_500, 1),
 }
 
 
@@ -51,6 +54,7 @@ class Result:
     acknowledged_rows: int = 0
     acknowledged_batches: int = 0
     receipts: int = 0
+    day_files: int = 0
     kept_sectors: int = 0
     lost_sectors: int = 0
     torn_tails: int = 0
@@ -71,6 +75,7 @@ class Result:
             "rows acknowledged": f"{self.acknowledged_rows:,}",
             "batches acknowledged": f"{self.acknowledged_batches:,}",
             "receipts told": f"{self.receipts:,}",
+            "day files made of them": f"{self.day_files:,}",
             "sectors not synced yet": f"{self.kept_sectors:,} kept, {self.lost_sectors:,} lost",
             "torn tails repaired": f"{self.torn_tails:,} ({self.torn_bytes:,} bytes wiped)",
             "cut while a segment was made": f"{self.rotations:,}",
@@ -80,15 +85,25 @@ class Result:
         return "\n".join(f"{name:<30}{value}" for name, value in rows.items())
 
 
-def cut_often(seed: int, cuts: int, environment: Mapping[str, str], *, say: bool) -> Result:
-    """Cut and judge that often; a lie ends the life of a disk, not the run."""
+def cut_often(
+    seed: int,
+    cuts: int,
+    environment: Mapping[str, str],
+    *,
+    say: bool,
+    steps: Mapping[str, Step] = STEPS,
+) -> Result:
+    """Cut and judge that often; a lie ends the life of a disk, not the run.
+
+    `environment` is that of the writer, besides its own; cuts are aimed at `steps`.
+    """
     rng = Random(seed)
     result = Result(seed)
     begun_s = time.perf_counter()
     with scratch() as folder:
         while result.cuts < cuts:
             with Rig(folder, environment).fresh() as disks:
-                _live(disks, rng, result, cuts)
+                _live(disks, rng, result, cuts, steps)
                 kept, lost = disks.torn_sectors
                 result.kept_sectors += kept
                 result.lost_sectors += lost
@@ -98,14 +113,14 @@ def cut_often(seed: int, cuts: int, environment: Mapping[str, str], *, say: bool
     return result
 
 
-def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
+def _live(disks: Rig, rng: Random, result: Result, cuts: int, steps: Mapping[str, Step]) -> None:
     """Cut one pair of disks several times, then deliver everything and judge."""
     told = Told()
     last = ""
     result.lives += 1
     try:
         for _ in range(min(_CUTS_PER_LIFE, cuts - result.cuts)):
-            aim = _aim(rng, is_first=not told.end)
+            aim = _aim(rng, steps, is_first=not told.end)
             last = f"{aim}"
             slot = told.end + _SKIP_SLOTS if told.end else 0
             result.cuts += 1
@@ -116,7 +131,9 @@ def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
             # a start on a state that nobody has repaired yet may be cut too
             if rng.random() > _UNJUDGED:
                 _add(result, judge.after_cut(disks.gateway, disks.platform, told))
-        result.acknowledged_rows += judge.at_end(disks.gateway, disks.platform, told)
+        ended = judge.at_end(disks.gateway, disks.platform, told)
+        result.acknowledged_rows += ended.rows
+        result.day_files += ended.day_files
         result.acknowledged_batches += len(told.batches)
     except (LieError, EdgeaggError, OSError) as error:
         result.lies.append(f"life {result.lives}, behind cut {result.cuts}, {last}: {error}")
@@ -124,12 +141,12 @@ def _live(disks: Rig, rng: Random, result: Result, cuts: int) -> None:
     gc.collect()
 
 
-def _aim(rng: Random, *, is_first: bool) -> Aim:
-    weights = [weight for weight, *_ in _STEPS.values()]
-    (phase,) = rng.choices(list(_STEPS), weights)
-    if is_first and rng.random() < _FIRST_STARTS:
+def _aim(rng: Random, steps: Mapping[str, Step], *, is_first: bool) -> Aim:
+    weights = [weight for weight, *_ in steps.values()]
+    (phase,) = rng.choices(list(steps), weights)
+    if is_first and rng.random() < _FIRST_STARTS and "open" in steps:
         phase = "open"  # the folders and first segments of a state are made once only
-    _, occurrences, delay_us, spared = _STEPS[phase]
+    _, occurrences, delay_us, spared = steps[phase]
     gateway, platform = rng.choice([(True, False), (True, False), (False, True), (True, True)])
     held = rng.randint(0, spared) if rng.random() < _HELD else None
     occurrence, delay_us = rng.randint(1, occurrences), rng.randint(0, delay_us)

@@ -20,7 +20,9 @@ from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
+from edgeagg_agent.clock import SystemClock
 from edgeagg_agent.cursor import Cursor
+from edgeagg_agent.historian import LOOK_S, Historian
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 from hil_tests.powercut import plant
@@ -29,6 +31,8 @@ _WINDOW = 16
 _COMMITS_PER_CUT = 3
 _SLOTS_MAX = 12
 _CROWD_MAX = 400
+_STEPS_MAX = 20
+_TICK_NS = 30_000_000  # a step of the historian is over after some looks at the clock
 _RUN_S = 120.0  # whoever is to cut it may be gone
 
 Tell = Callable[[str], None]
@@ -77,10 +81,38 @@ class Gateway:
             )
         self.slot = slot
         self._tell = tell
+        self._passed_ns = 0
+        clock = SystemClock(lambda: plant.due_ms(self.slot) * 1_000_000, self._tick)
+        self.historian = Historian(
+            directory,
+            self.outbox,
+            clock,
+            local_time=None,
+            resend_ms=plant.RESEND_MS,
+            history_ms=plant.EVER_MS,
+        )
         # what is kept was told of before, but for what the last process could no longer tell
         self._told = max(0, self.outbox.head - _WINDOW)
         for group in range(len(plant.CATALOGUE.groups)):
             self._declare(group)
+
+    def _tick(self) -> int:
+        self._passed_ns += _TICK_NS
+        return self._passed_ns
+
+    def keep_history(self, steps: int) -> None:
+        """Write some of the days that are over, and let go of the batches that are in them."""
+        self._passed_ns += int(LOOK_S * 1e9)
+        for _ in range(steps):
+            self._tell("phase history")
+            self.historian.step()
+        self._tell("phase free")
+        self.historian.free()
+
+    def close(self) -> None:
+        """Let go of the state directory."""
+        self.historian.close()
+        self.outbox.close()
 
     def _declare(self, group: int) -> None:
         last_ms = self.recorder.last_due_ms(group)
@@ -163,6 +195,7 @@ async def write(
             await destination.deliver(rng, plant.due_ms(gateway.slot))
     tell("phase trim")
     gateway.outbox.trim()
+    gateway.keep_history(rng.randint(0, _STEPS_MAX))
 
 
 def main() -> None:
