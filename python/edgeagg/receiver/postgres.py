@@ -261,6 +261,14 @@ async def _insert(connection: Connection, deliveries: Sequence[Delivery]) -> Non
         "INSERT INTO keyframes VALUES ($1, $2, $3, $4)", [row for row in keyframes if row]
     )
     numbers = await _group_ids(connection, rows.groups_of(deliveries))
+    windows = sorted(
+        (numbers[delivery.batch.gateway, group], *key)
+        for delivery in deliveries
+        if delivery.content is not None
+        for group, *key in rows.good_windows(delivery.content)
+    )
+    for statement in postgres_queries.MAKE_WAY:
+        await connection.executemany(statement, windows)
     for table in rows.TABLES:
         await _insert_rows(
             connection,

@@ -42,7 +42,12 @@ UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = e
 WHERE 5 = ANY(readings.qualities) AND NOT 5 = ANY(coalesce(excluded.qualities, '{}'))
 """
 
+_FLAGGED = "coalesce(5 = ANY({}), false)"
+
+MAKE_WAY = queries.make_way(_FLAGGED)
+
 INSERTS = {
+    "windows": queries.insert_window(_FLAGGED),
     "gaps": queries.INSERT_GAP,
     "lost_slots": queries.INSERT_LOST,
     "readings": INSERT_READING,

@@ -6,6 +6,7 @@ Owns those words only. What the dialects say differently stands with each of the
 from __future__ import annotations
 
 from edgeagg.model import Quality
+from edgeagg.receiver.rows import WINDOW_ARRAYS
 
 INSERT_GAP = """
 INSERT INTO gaps AS known VALUES ($1, $2, $3, $4, $5)
@@ -20,6 +21,44 @@ ON CONFLICT (group_id, first_due_ms) DO UPDATE
 SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
 WHERE excluded.last_due_ms > known.last_due_ms
 """
+
+_WINDOW_KEY = ("group_id", "length_ms", "start_ms")
+_WINDOW_PLACES = range(1, len(_WINDOW_KEY) + len(WINDOW_ARRAYS) + 1)
+_WINDOW = """
+INSERT INTO windows AS known VALUES ({places})
+ON CONFLICT ({key}) DO UPDATE SET {columns}
+WHERE {is_known_flagged} AND NOT {is_new_flagged}
+"""
+_OF_WINDOW = """
+DELETE FROM {table} WHERE group_id = $1 AND length_ms = $2 AND start_ms = $3 AND EXISTS (
+    SELECT 1 FROM windows w
+    WHERE w.group_id = $1 AND w.length_ms = $2 AND w.start_ms = $3 AND {is_flagged}
+)
+"""
+_TABLES_OF_WINDOW = "uncertainties", "statistics"
+
+
+def insert_window(flagged: str) -> str:
+    """Return the statement that inserts a window; `flagged` tells whether an array {} holds a 5.
+
+    One whose time nobody vouches for gives way to one that has come again in true time.
+    """
+    return _WINDOW.format(
+        places=", ".join(f"${place}" for place in _WINDOW_PLACES),
+        key=", ".join(_WINDOW_KEY),
+        columns=", ".join(f"{name} = excluded.{name}" for name in WINDOW_ARRAYS),
+        is_known_flagged=flagged.format("known.worst"),
+        is_new_flagged=flagged.format("excluded.worst"),
+    )
+
+
+def make_way(flagged: str) -> tuple[str, ...]:
+    """Return what removes what is said of a window that is to give way, before it does."""
+    is_flagged = flagged.format("w.worst")
+    return tuple(
+        _OF_WINDOW.format(table=table, is_flagged=is_flagged) for table in _TABLES_OF_WINDOW
+    )
+
 
 STREAMS = """
 SELECT s.gateway, s.epoch, s.through, count(*), count(*) FILTER (WHERE b.kind = 2),

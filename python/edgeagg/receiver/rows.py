@@ -141,6 +141,13 @@ def window_values(row: WindowRow) -> Iterator[list[int | None]]:
         yield list(column)
 
 
+def good_windows(content: Content) -> Iterator[tuple[Group, int, int]]:
+    """Yield group, length and start of the windows that one with a doubtful time gives way to."""
+    for row in content.windows:
+        if Quality.CLOCK_UNTRUSTED not in row.worst:
+            yield row.group, row.length_ms, row.start_ms
+
+
 def statement_values(row: StatementRow, cut_at_ms: int) -> tuple[Any, ...]:
     """Return start_ms, end_ms, cut_at_ms, four counts, digest, registers as JSON."""
     tally = row.tally

@@ -169,6 +169,11 @@ class SqliteStore(Reads):
         gateway, content = delivery.batch.gateway, delivery.content
         if content is None:
             return
+        windows = [
+            (self._group_id(gateway, group), *key) for group, *key in rows.good_windows(content)
+        ]
+        for statement in sqlite_queries.MAKE_WAY:
+            self._connection.executemany(statement, windows)
         for table in rows.TABLES:
             places = ", ".join("?" * table.width)
             plain = f"INSERT OR IGNORE INTO {table.name} VALUES ({places})"  # noqa: S608 - names of ours

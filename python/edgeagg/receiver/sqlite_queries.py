@@ -36,7 +36,12 @@ UPDATE SET at_ms = excluded.at_ms, mantissas = excluded.mantissas, qualities = e
 WHERE readings.qualities LIKE '%5%' AND coalesce(excluded.qualities, '') NOT LIKE '%5%'
 """
 
+_FLAGGED = "{} LIKE '%5%'"
+
+MAKE_WAY = tuple(map(plain, queries.make_way(_FLAGGED)))
+
 INSERTS = {
+    "windows": plain(queries.insert_window(_FLAGGED)),
     "gaps": plain(queries.INSERT_GAP),
     "lost_slots": plain(queries.INSERT_LOST),
     "readings": INSERT_READING,
