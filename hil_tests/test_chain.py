@@ -5,7 +5,6 @@ After every run the database alone must explain every slot, exactly once.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import time
@@ -14,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeagg.receiver.audit import Audit, audit
-from edgeagg.receiver.store import open_store
-from hil_tests.chain import GATEWAY, WINDOW_LENGTHS, Chain
+from edgeagg.receiver.audit import Audit
+from hil_tests.audited import audited
+from hil_tests.chain import WINDOW_LENGTHS, Chain
 from hil_tests.stored import OWN_METER
 
 _WAIT_S = 60.0
@@ -83,17 +82,10 @@ def heard_of(found: Audit) -> set[str]:
 
 
 def look(chain: Chain) -> Audit:
-    async def run() -> Audit:
-        store = await open_store(chain.store)
-        try:
-            return await audit(store, GATEWAY)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    return audited(chain.store)
 
 
-def audited(chain: Chain) -> Audit:
+def ended(chain: Chain) -> Audit:
     """End the agent in order, once every meter has been heard of, and look at the database."""
     until(lambda: heard_of(look(chain)) >= set(chain.meter_names), "readings of every meter")
     until(lambda: receipted(chain) > 0 and waiting(chain) == 0, "delivery of what was cut")
@@ -122,7 +114,7 @@ def test_a_quiet_run_has_values_windows_and_a_balance(started: Started) -> None:
     chain = started()
     enough = len(WINDOW_LENGTHS) * len(chain.meter_names)
     until(lambda: windows(chain) >= enough, "three closed windows for every meter")
-    found = audited(chain)
+    found = ended(chain)
     assert_nothing_is_missing(chain, found)
     assert_polling_went_on(found)
     assert found.windows >= enough
@@ -141,7 +133,7 @@ def test_killing_a_process_loses_and_doubles_nothing(started: Started, name: str
     kill(chain, name)
     assert chain.revive() == [name]
     more_receipts(chain, 2)
-    found = audited(chain)
+    found = ended(chain)
     assert_nothing_is_missing(chain, found)
     if name in {"broker", "receiver"}:
         assert_polling_went_on(found)
@@ -153,7 +145,7 @@ def test_killing_everything_at_once_loses_and_doubles_nothing(started: Started) 
     chain.kill()
     chain.start()
     more_receipts(chain, 3)
-    assert_nothing_is_missing(chain, audited(chain))
+    assert_nothing_is_missing(chain, ended(chain))
 
 
 def test_postgresql_takes_the_same_chain_and_a_killed_server(
@@ -164,7 +156,7 @@ def test_postgresql_takes_the_same_chain_and_a_killed_server(
     kill(chain, "receiver")
     chain.revive()
     more_receipts(chain, 2)
-    assert_nothing_is_missing(chain, audited(chain))
+    assert_nothing_is_missing(chain, ended(chain))
 
 
 def test_batches_wait_while_the_platform_is_away_and_all_come(started: Started) -> None:
@@ -173,4 +165,4 @@ def test_batches_wait_while_the_platform_is_away_and_all_come(started: Started) 
     chain.receiver.kill()
     until(lambda: waiting(chain) >= 2, "two batches waiting")
     chain.receiver.start()
-    assert_nothing_is_missing(chain, audited(chain))
+    assert_nothing_is_missing(chain, ended(chain))

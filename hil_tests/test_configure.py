@@ -5,7 +5,6 @@ A trial lasts 20 s here. After every run the database alone must explain every s
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -17,9 +16,8 @@ from pathlib import Path
 import pytest
 
 from edgeagg import keyfile
-from edgeagg.receiver.audit import Audit, audit
-from edgeagg.receiver.store import open_store
 from edgeagg.seal import key_text
+from hil_tests.audited import audited
 from hil_tests.chain import GATEWAY, Chain
 from hil_tests.services.process import free_port
 
@@ -87,21 +85,10 @@ def configure(
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def look(chain: Chain) -> Audit:
-    async def run() -> Audit:
-        store = await open_store(chain.store)
-        try:
-            return await audit(store, GATEWAY)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
 def assert_nothing_is_missing(chain: Chain) -> None:
     receipted(chain, 1)
     chain.stop_agent()
-    found = look(chain)
+    found = audited(chain.store)
     assert found.unexplained == 0
     assert found.batches_missing == 0
     assert len(found.streams) == 1

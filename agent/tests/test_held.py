@@ -111,6 +111,17 @@ def holes(events, period_ms):
     ]
 
 
+def in_right_time(delivered):
+    """Yield period, events and rows of every group: all good, in time, and no slot left out."""
+    for group, period_ms in enumerate(PERIODS_MS):
+        events = of_group(delivered, group)
+        rows = [event for event in events if isinstance(event, Row)]
+        assert {quality for row in rows for quality in row.qualities} == {Quality.GOOD}
+        assert max(abs(off_ms(row)) for row in rows) <= 1_100
+        assert holes(events, period_ms) == [], "no slot twice, none forgotten"
+        yield period_ms, events, rows
+
+
 def test_most_cases_of_the_matrix_begin_without_the_time():
     assert len(RETIMED) >= 24
 
@@ -118,14 +129,9 @@ def test_most_cases_of_the_matrix_begin_without_the_time():
 @pytest.mark.parametrize("case", RETIMED, ids=lambda case: case.name)
 async def test_readings_from_before_the_first_synchronisation_get_their_right_time(tmp_path, case):
     delivered, recorder = await lived(case, tmp_path)
-    for group, period_ms in enumerate(PERIODS_MS):
-        events = of_group(delivered, group)
-        rows = [event for event in events if isinstance(event, Row)]
-        assert {quality for row in rows for quality in row.qualities} == {Quality.GOOD}
-        assert max(abs(off_ms(row)) for row in rows) <= 1_100
+    for period_ms, events, rows in in_right_time(delivered):
         assert STEP_MS * rows[0].values[ENERGY] <= period_ms + 1_500, "read from the first slot on"
         assert len(rows) >= (END_S * 1_000 // period_ms) * 0.97
-        assert holes(events, period_ms) == [], "no slot twice, none forgotten"
         missed = [event for event in events if isinstance(event, Gap)]
         assert sum(gap.slots for gap in missed) <= 4, "what the clock was put over, no more"
     assert not recorder.held
@@ -142,13 +148,8 @@ KILLED = [
 @pytest.mark.parametrize("case", KILLED, ids=lambda case: case.name)
 async def test_a_kill_loses_nothing_that_waits_and_doubles_nothing_that_waited(tmp_path, case):
     delivered, recorder = await lived(case, tmp_path)
-    for group, period_ms in enumerate(PERIODS_MS):
-        events = of_group(delivered, group)
-        rows = [event for event in events if isinstance(event, Row)]
-        assert {quality for row in rows for quality in row.qualities} == {Quality.GOOD}
-        assert max(abs(off_ms(row)) for row in rows) <= 1_100
+    for period_ms, _, rows in in_right_time(delivered):
         assert len(rows) >= END_S * 1_000 // period_ms - 6
-        assert holes(events, period_ms) == []
     assert recorder.counters.damaged == 0
 
 

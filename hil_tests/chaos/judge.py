@@ -9,7 +9,6 @@ of its catalogue, also where that start was killed before it read anything.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -19,11 +18,9 @@ from typing import TypeVar
 from edgeagg._core import read_segment
 from edgeagg.batch import Batch
 from edgeagg.model import Catalogue
-from edgeagg.receiver.audit import audit
-from edgeagg.receiver.store import open_store
 from edgeagg_agent.history import Asked, History
 from hil_tests import stored
-from hil_tests.chain import GATEWAY
+from hil_tests.audited import audited
 from hil_tests.chaos.life import Life
 from hil_tests.chaos.witness import Row, Slot, Witness
 from hil_tests.stored import Stored
@@ -43,7 +40,7 @@ def judge_life(life: Life) -> Verdict:
     found = list(verdict.notes) or ([] if verdict.holds else ["nothing was read"])
     held = stored.load(life.chain.store)
     found += compare(life.chain.directory / "agent", held, life.witness)
-    found += asyncio.run(_audited(life.chain.store))
+    found += _unexplained(life.chain.store)
     found += _traces(life.chain.directory)
     life.toll.lies += [f"{life.chain.directory.name}: {text}" for text in found]
     return verdict
@@ -139,12 +136,8 @@ def _differences(what: str, gateway: AbstractSet[T], platform: AbstractSet[T]) -
     return found
 
 
-async def _audited(store: str) -> list[str]:
-    opened = await open_store(store)
-    try:
-        found = await audit(opened, GATEWAY)
-    finally:
-        await opened.close()
+def _unexplained(store: str) -> list[str]:
+    found = audited(store)
     if found.is_whole:
         return []
     text = f"{found.unexplained} unexplained slots, {found.batches_missing} batches missing"

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg._core import Journal
-from edgeagg.batch import Batch
+from edgeagg.batch import BatchKind
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg_agent import days
 from edgeagg_agent.history import Asked, History
 from hil_tests.powercut import plant
 from hil_tests.powercut.told import LieError, Told
 from hil_tests.powercut.writer import Destination, Gateway
-from hil_tests.stored import Group, Stored, load
+from hil_tests.stored import Group, Stored, ask_sqlite, load
 
 _RECOVERY_MAX_S = 10.0
 
@@ -60,10 +60,9 @@ def at_end(gateway_folder: Path, platform_folder: Path, told: Told) -> Ended:
     with _opened(gateway_folder, platform_folder, told, Repairs()) as (gateway, stores):
         asyncio.run(_deliver_all(gateway, stores))
         head, epoch = gateway.outbox.head, gateway.outbox.epoch
-        first = _first_slot(gateway)
         for name in plant.DESTINATIONS:
-            stored = load(f"sqlite:///{platform_folder}/{name}.db")
-            _judge_store(stored, told, epoch, head, first)
+            file = platform_folder / f"{name}.db"
+            _judge_store(load(f"sqlite:///{file}"), told, epoch, head, _first_slot(file))
         meters = [group.meter for group in plant.CATALOGUE.groups]
         every = {(meter, slot) for slot in told.slots for meter in meters}
         _judge_history(gateway_folder, every)
@@ -163,10 +162,13 @@ async def _deliver_all(gateway: Gateway, stores: dict[str, SqliteStore]) -> None
             raise LieError(f"{name} got other bytes under a known number")
 
 
-def _first_slot(gateway: Gateway) -> int:
+def _first_slot(database: Path) -> int:
     """Return the first slot behind the first announcement: every one from there on counts."""
-    announced = Batch.from_bytes(gateway.outbox.read(1, plant.GATEWAY))
-    return plant.slot_of(announced.cut_at_ms) + 1
+    statement = "SELECT kind, cut_at_ms FROM batches ORDER BY epoch, sequence LIMIT 1"
+    ((kind, announced_ms),) = ask_sqlite(database, statement)
+    if kind != BatchKind.CATALOGUE:
+        raise LieError("the first batch announces no catalogue")
+    return plant.slot_of(announced_ms) + 1
 
 
 def _judge_store(stored: Stored, told: Told, epoch: int, head: int, first: int) -> None:

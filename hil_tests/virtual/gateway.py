@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
 from edgeagg import topics
-from edgeagg._core import CODEC_DELTA, CUT_CELLS_MAX, ScanPlan
+from edgeagg._core import CODEC_DELTA, CUT_CELLS_MAX
 from edgeagg.batch import Hello, Receipt
-from edgeagg.model import Quality
 from edgeagg.receiver.inbox import Message
+from edgeagg_agent.believed import Believed
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.own_points import OwnPoints
@@ -54,47 +54,11 @@ class NotingRecorder(Recorder):
     codec = CODEC_DELTA
     news: asyncio.Event | None = None
 
-    def scan(
-        self,
-        group: int,
-        *,
-        due_ms: int,
-        at_ms: int,
-        plan: ScanPlan,
-        replies: Sequence[bytes | int],
-        ratios: Quality,
-    ) -> bytes:
-        """Record one slot from the replies of its reads."""
-        qualities = super().scan(
-            group, due_ms=due_ms, at_ms=at_ms, plan=plan, replies=replies, ratios=ratios
-        )
+    def _has_room(self, group: int, first_due_ms: int, last_due_ms: int, slots: int) -> bool:
+        """Tell: every row and gap asks this first."""
         if self.news is not None:
             self.news.set()
-        return qualities
-
-    def row(
-        self,
-        group: int,
-        *,
-        due_ms: int,
-        at_ms: int,
-        values: Sequence[int | None],
-        qualities: bytes,
-    ) -> None:
-        """Record one slot."""
-        super().row(group, due_ms=due_ms, at_ms=at_ms, values=values, qualities=qualities)
-        if self.news is not None:
-            self.news.set()
-
-    def gap(
-        self, group: int, *, first_due_ms: int, last_due_ms: int, slots: int, reason: Quality
-    ) -> None:
-        """Declare a run of slots."""
-        super().gap(
-            group, first_due_ms=first_due_ms, last_due_ms=last_due_ms, slots=slots, reason=reason
-        )
-        if self.news is not None:
-            self.news.set()
+        return super()._has_room(group, first_due_ms, last_due_ms, slots)
 
 
 class LeapingPoller(Poller):
@@ -132,10 +96,12 @@ class Gateway:
             self._site.gateway,
             self._site.catalogue(),
             now_ms=now_ms,
+            knows_time=True,
         )
         self._groups = range(len(self._site.catalogue().groups))
         self._cursor = self.outbox.cursor("platform")
         self.sender = Sender(self._cursor.through, around.rng.uniform)
+        self._believed = Believed(self._cursor.through)
         self._read_news, self._send_news = asyncio.Event(), asyncio.Event()
         self._all_sent = asyncio.Event()
         self.recorder.news = self._read_news
@@ -179,8 +145,11 @@ class Gateway:
             raise ViolationError(
                 f"the platform has {receipt.through}, the outbox ends at {self.outbox.head}"
             )
-        self.sender.take(receipt, self._now_ms())
-        self._cursor.advance(self.sender.through)
+        other = self._believed.compare(receipt, self.outbox.check)
+        if other is not None:
+            raise ViolationError(f"the platform has other bytes for sequence {other}")
+        self.sender.take(self._believed.of(receipt), self._now_ms())
+        self._cursor.advance(self.sender.through, self.sender.ranges)
         if self.sender.through == self.outbox.head:
             self._all_sent.set()
         self._send_news.set()
