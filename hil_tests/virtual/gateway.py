@@ -104,6 +104,7 @@ class Gateway:
         self._believed = Believed(self._cursor.through)
         self._read_news, self._send_news = asyncio.Event(), asyncio.Event()
         self._all_sent = asyncio.Event()
+        self._received = asyncio.Queue[Receipt]()
         self.recorder.news = self._read_news
         self._polling: list[asyncio.Task[None]] = []
         self.promised = self.last_due_ms()
@@ -121,6 +122,7 @@ class Gateway:
             self._polling = [tasks.create_task(one) for one in work]
             tasks.create_task(self._keep_time())
             tasks.create_task(self._publish())
+            tasks.create_task(self._listen())
 
     async def finish(self) -> None:
         """Poll no more, cut what is pending and wait until the platform has everything."""
@@ -138,7 +140,14 @@ class Gateway:
 
     def take(self, message: bytes) -> None:
         """Let a receipt arrive."""
-        receipt = Receipt.from_bytes(message)
+        self._received.put_nowait(Receipt.from_bytes(message))
+
+    async def _listen(self) -> None:
+        # a task of this life, so that what a receipt must not say ends the run
+        while True:
+            self._take(await self._received.get())
+
+    def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._site.gateway or receipt.epoch != self.outbox.epoch:
             raise ViolationError(f"a receipt for epoch {receipt.epoch} of {receipt.gateway}")
         if receipt.through > self.outbox.head:
