@@ -286,6 +286,25 @@ async def test_a_batch_that_the_disk_cannot_read_now_is_sent_later(outbox, caplo
     assert "platform: batch 2: Input/output error" in caplog.text
 
 
+@pytest.mark.parametrize("is_trusted", [True, False])
+async def test_the_outbox_is_told_the_time_while_somebody_vouches_for_it(outbox, is_trusted):
+    fill(outbox, 1)
+    uplink = make_uplink(outbox)
+    uplink._clock.is_trusted = is_trusted
+    read, told = outbox.read, []
+
+    def noting(sequence, gateway, now_ms):
+        told.append(now_ms)
+        return read(sequence, gateway, now_ms)
+
+    outbox.read = noting
+    done = asyncio.Event()
+    await deliver(
+        uplink, FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None), done
+    )
+    assert set(told) == {uplink._clock.now_ms() if is_trusted else None}
+
+
 async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
     uplink = make_uplink(outbox)
     done = asyncio.Event()
