@@ -174,7 +174,7 @@ class History:
             if segment.end <= covered + 1:
                 continue
             place = found.index(segment)
-            before = found[place - 1].path if place else None
+            before = found[:place][::-1]
             here = _Read(segment.path, self._read(segment.path))
             batches = [
                 (batch, keyframe)
@@ -189,12 +189,12 @@ class History:
                     yield Part(content, _share(batch.cut_at_ms, asked))
 
     def _wanted(
-        self, here: _Read, before: Path | None, last: _Read | None, asked: Asked
+        self, here: _Read, before: Sequence[_Segment], last: _Read | None, asked: Asked
     ) -> list[tuple[Batch, Keyframe | None]]:
         """Return the data batches of a segment that may hold what is asked for.
 
-        Each with the keyframe that it begins with, which may be in the segment `before`; `last` is
-        the one that was read last.
+        Each with the keyframe that it begins with, which may be in one of the segments `before`, of
+        which the nearest is the first; `last` is the one that was read last.
         """
         found = here.batches
         earliest, latest = _bounds([batch.cut_at_ms for batch in found])
@@ -208,10 +208,15 @@ class History:
         ]
         anchors = {batch.sequence: _anchor(batch) for batch in wanted}
         known = {batch.sequence: batch for batch in found}
-        if before is not None and any(it and it not in known for it in anchors.values()):
-            is_last = last is not None and last.path == before
-            earlier = last.batches if last and is_last else self._read(before)
+        missing = {it for it in anchors.values() if it and it not in known}
+        for segment in before:
+            # batches are as large as segments are, at the most: some lie between the two
+            if not missing or segment.end <= min(missing):
+                break
+            is_last = last is not None and last.path == segment.path
+            earlier = last.batches if last and is_last else self._read(segment.path)
             known |= {batch.sequence: batch for batch in earlier}
+            missing -= known.keys()
         keyframes = {it: _keyframe(known.get(it)) for it in set(anchors.values()) if it}
         return [(batch, keyframes.get(anchors[batch.sequence])) for batch in wanted]
 

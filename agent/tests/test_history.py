@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -24,6 +25,7 @@ from agent.tests.histories import (
     messages,
 )
 from agent.tests.killing import Disk
+from edgeagg._core import KEYFRAME_BACK_MAX
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
 from edgeagg_agent import history as history_module
@@ -64,6 +66,18 @@ def rows_of(steps):
 async def test_history_has_every_row_exactly_as_it_was_recorded(tmp_path):
     steps = history(11, PLANT, 120)
     await Gateway(tmp_path, PLANT).play(steps)
+    assert in_groups(found(tmp_path)) == in_groups(rows_of(steps))
+
+
+async def test_a_keyframe_is_found_however_many_segments_before_its_batch(tmp_path):
+    steps = history(11, PLANT, 1_200)
+    cuts = [place for place, step in enumerate(steps) if isinstance(step, Cut)]
+    few = set(cuts) - set(cuts[::10])
+    steps = [step for place, step in enumerate(steps) if place not in few]
+    await Gateway(tmp_path, PLANT).play([*steps, Cut(LATER_MS)])
+    firsts = sorted(int(p.stem) for p in (tmp_path / f"batches-{START_MS}").glob("*.journal"))
+    assert max(b - a for a, b in itertools.pairwise(firsts)) < KEYFRAME_BACK_MAX // 2
+    assert Delivered(messages(tmp_path)).anchored_count > KEYFRAME_BACK_MAX
     assert in_groups(found(tmp_path)) == in_groups(rows_of(steps))
 
 
