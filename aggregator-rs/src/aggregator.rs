@@ -251,7 +251,7 @@ impl Aggregator {
     /// # Errors
     /// `InvalidArgument` for an unknown group.
     pub fn replace_meter(&mut self, group: u32) -> Result<Vec<u8>, Error> {
-        self.group_mut(group)?.judge(Totaliser::replace);
+        self.group_mut(group)?.replace();
         Ok(Record::Replaced(group).to_bytes())
     }
 

@@ -140,23 +140,37 @@ impl Totaliser {
         }
     }
 
-    /// Whether a reading plainly goes on along the line, within the time that is interpolated over:
-    /// then it is a step from the last reading, shown at `last_ms`, and nothing else.
+    /// Whether this was the last reading and lies on the line: then one that comes within the time
+    /// that is interpolated over, and rises by a [`Totaliser::stride`], is a step from there and
+    /// nothing else.
     #[must_use]
-    pub fn goes_on(&self, last_ms: i64, shown: Shown) -> bool {
-        let Some(last) = self.last else { return false };
-        last.at_ms == last_ms
-            && self.doubt.is_none()
-            && !self.replaced
-            && shown.at_ms.saturating_sub(last.at_ms) <= self.bridge_ms
-            && self.rise(last, shown).is_some()
+    pub fn is_at(&self, shown: Shown) -> bool {
+        self.last == Some(shown) && self.doubt.is_none() && !self.replaced
     }
 
-    /// Take in a reading that [`Totaliser::goes_on`] says it may, when nobody asks for the step.
-    pub fn go_on(&mut self, shown: Shown) {
-        if let Some(last) = self.last {
-            self.advance(last, shown, shown.value.saturating_sub(last.value));
-        }
+    /// How far it surely may rise from one reading to the next, however soon that comes, and the
+    /// highest value it can show.
+    #[must_use]
+    pub fn stride(&self) -> (u64, i64) {
+        let highest = self.guard.wraps_at.map_or(i64::MAX, |end| end - 1);
+        let rise = u64::try_from(self.rise_max(0)).unwrap_or(u64::MAX);
+        (rise, highest)
+    }
+
+    /// The total when it shows a value further along the line.
+    #[must_use]
+    pub fn total_at(&self, value: i64) -> i64 {
+        let rise = self.last.map_or(0, |last| value.saturating_sub(last.value));
+        self.total.saturating_add(rise)
+    }
+
+    /// Go on to the last of readings that are one stride after another, when nobody asks for the
+    /// steps; `changed_ms` is when it began to show that one's value, if not with the readings
+    /// before.
+    pub fn run_on(&mut self, shown: Shown, changed_ms: Option<i64>) {
+        self.total = self.total_at(shown.value);
+        self.changed_ms = changed_ms.unwrap_or(self.changed_ms);
+        self.last = Some(shown);
     }
 
     /// Take in that another meter hangs there: the readings in doubt are its own, or else the next.
@@ -222,7 +236,11 @@ impl Totaliser {
     /// Make `shown` the last reading, `rise` above the one before.
     fn count(&mut self, last: Shown, shown: Shown, rise: i64, placed: bool, out: &mut Outcome) {
         let from = self.total;
-        self.advance(last, shown, rise);
+        self.total = self.total.saturating_add(rise);
+        if shown.value != last.value {
+            self.changed_ms = shown.at_ms;
+        }
+        self.last = Some(shown);
         out.steps.push(Step {
             from_ms: last.at_ms,
             from,
@@ -230,14 +248,6 @@ impl Totaliser {
             to: self.total,
             placed,
         });
-    }
-
-    fn advance(&mut self, last: Shown, shown: Shown, rise: i64) {
-        self.total = self.total.saturating_add(rise);
-        if shown.value != last.value {
-            self.changed_ms = shown.at_ms;
-        }
-        self.last = Some(shown);
     }
 
     fn push_doubtful(&mut self, last: Shown, mut doubt: Doubt, shown: Shown, out: &mut Outcome) {

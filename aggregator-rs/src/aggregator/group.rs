@@ -181,7 +181,7 @@ impl Group {
                 steps.extend(counted.map(|step| (point, step)));
                 let audits = self.outcome.audits.drain(..);
                 self.audits.extend(audits.map(|audit| (point, audit)));
-            } else if let Some(last) = self.shown(point) {
+            } else if let Some(last) = self.good.get(point).copied().flatten() {
                 let step = Step {
                     from_ms: last.at_ms,
                     from: last.value,
@@ -195,8 +195,15 @@ impl Group {
         steps
     }
 
+    /// Another meter hangs there from here on.
+    pub(super) fn replace(&mut self) {
+        self.fold();
+        self.judge(Totaliser::replace);
+        self.calm_down(None);
+    }
+
     /// Let every guarded totaliser decide something, and tell the windows.
-    pub(super) fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
+    fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
         for &point in &self.counting {
             let Some(Some(totaliser)) = self.totalisers.get_mut(point) else {
                 continue;
@@ -321,7 +328,7 @@ impl Group {
 
     /// Read what [`Group::save`] wrote for a group of the same shape.
     pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
-        self.calm = Calm::NEVER;
+        self.calm_down(None);
         self.last_due_ms = reader.option()?;
         for good in &mut self.good {
             *good = match reader.option()? {

@@ -55,6 +55,16 @@ impl<'a> Block<'a> {
             .map(|(due_ms, delay_ms)| due_ms.wrapping_add(delay_ms))
     }
 
+    /// Per row, the value of this point.
+    pub fn column(
+        self,
+        point: usize,
+    ) -> impl ExactSizeIterator<Item = i64> + DoubleEndedIterator + Clone + 'a {
+        let place = LEAD + point;
+        let rows = self.cells.chunks_exact(row_cells(self.points));
+        rows.map(move |row| row.get(place).copied().unwrap_or(0))
+    }
+
     /// Per row, the values of the `N` points that begin with this one; nothing where there are
     /// not so many.
     pub fn columns<const N: usize>(
