@@ -226,8 +226,12 @@ impl Aggregator {
         let state = self.group_mut(group)?;
         let is_whole = row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
-        row.write(group, record);
         let in_time = state.push(row, is_whole);
+        if is_whole {
+            row.write_whole(group, state.last_values(), record);
+        } else {
+            row.write(group, record);
+        }
         self.late += u64::from(!in_time);
         Ok(())
     }

@@ -157,6 +157,11 @@ impl Group {
         in_time
     }
 
+    /// The values of the row that was taken in last.
+    pub(super) fn last_values(&self) -> &[i64] {
+        self.rows.last(1).last_values()
+    }
+
     /// Until when a value read at a time stands for its point.
     fn hold_until_ms(&self, at_ms: i64) -> i64 {
         at_ms.saturating_add(self.shape.period_ms * HOLD_PERIODS)

@@ -55,6 +55,13 @@ impl<'a> Block<'a> {
             .map(|(due_ms, delay_ms)| due_ms.wrapping_add(delay_ms))
     }
 
+    /// The values of the last row; none where there is no row.
+    #[must_use]
+    pub fn last_values(self) -> &'a [i64] {
+        let last = self.cells.chunks_exact(row_cells(self.points)).next_back();
+        last.and_then(|row| row.get(LEAD..)).unwrap_or_default()
+    }
+
     /// Per row, the value of this point.
     pub fn column(
         self,

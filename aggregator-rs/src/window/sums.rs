@@ -46,22 +46,25 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// Take in the first value, when the one before it counts for `span_ms`.
+    /// Begin with the first value.
     #[inline]
-    pub(super) fn begin(&mut self, value: i64, span_ms: i64) {
+    pub(super) fn begin(&mut self, value: i64) {
         self.first = value;
         self.min = value;
         self.max = value;
-        self.take(value, span_ms);
     }
 
-    /// Take in a value, when the one before it counts for `span_ms`.
+    /// Take in a value.
     #[inline]
-    pub(super) fn take(&mut self, value: i64, span_ms: i64) {
-        self.weighted = self.weighted.wrapping_add(self.last.wrapping_mul(span_ms));
+    pub(super) fn take(&mut self, value: i64) {
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        self.last = value;
+    }
+
+    /// Take in that a value was held for so long.
+    #[inline]
+    pub(super) fn weigh(&mut self, value: i64, span_ms: i64) {
+        self.weighted = self.weighted.wrapping_add(value.wrapping_mul(span_ms));
     }
 
     /// The largest magnitude of its values and of the one before.
