@@ -100,7 +100,7 @@ impl<'a> Run<'a> {
             .zip(columns)
             .zip(before.iter().flatten());
         for (((point, sums), column), good) in lanes {
-            let values = self.rows.columns(point).map(|&[value]| value);
+            let values = self.rows.column(point);
             let added = sums.add(
                 &column,
                 good.value,

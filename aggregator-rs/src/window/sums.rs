@@ -1,8 +1,6 @@
 //! What the rows of a stretch of time come to for one point, so that neighbouring stretches add up
 //! to the whole without an error: counts, extremes, exact sums, and the values at the two ends.
 
-use std::iter;
-
 use super::Good;
 use crate::error::Error;
 use crate::moments::Moments;
@@ -144,16 +142,10 @@ impl Sums {
             return false;
         }
         if let Some(statistics) = &mut self.statistics {
-            let held = iter::once(before).chain(values.clone()).zip(spans_ms);
-            // a square of 64 bits, and a sum of 128: below 2^32 the one, with the above the other
-            let squares = held.fold(0, |sum: u128, (value, &span_ms)| {
-                let magnitude = value.unsigned_abs();
-                sum + u128::from(magnitude.wrapping_mul(magnitude)) * span_ms as u128
-            });
             let moments = &mut statistics.moments;
-            if magnitude > u64::from(u32::MAX)
-                || !moments.hold_all(covered_ms, column.weighted, squares)
-            {
+            let squares = squares(magnitude, before, covered_ms, spans_ms, values.clone());
+            let added = squares.is_some_and(|it| moments.hold_all(covered_ms, column.weighted, it));
+            if !added {
                 return false;
             }
             statistics.sample.extend(values);
@@ -224,4 +216,31 @@ impl Sums {
             },
         })
     }
+}
+
+/// The squares of `before` and of all values but the last, each times how long it counts; none where
+/// 128 bits may not hold that, for the largest magnitude among them.
+fn squares(
+    magnitude: u64,
+    before: i64,
+    covered_ms: i64,
+    spans_ms: &[i64],
+    values: impl Iterator<Item = i64>,
+) -> Option<u128> {
+    if magnitude > u64::from(u32::MAX) {
+        return None;
+    }
+    let covered_ms = covered_ms as u64;
+    let square = |value: i64| value.unsigned_abs() * value.unsigned_abs();
+    let (&first_ms, spans_ms) = spans_ms.split_first()?;
+    let first = u128::from(square(before)) * first_ms as u128;
+    let held = values.zip(spans_ms);
+    let rest = if (magnitude * magnitude).checked_mul(covered_ms).is_some() {
+        let share = held.map(|(value, &span_ms)| square(value) * span_ms as u64);
+        u128::from(share.sum::<u64>())
+    } else {
+        let share = held.map(|(value, &span_ms)| u128::from(square(value)) * span_ms as u128);
+        share.sum()
+    };
+    Some(first + rest)
 }
