@@ -28,7 +28,7 @@ use crate::window::{PointKind, BRIDGE_PERIODS};
 /// largest message (256 KiB).
 pub const CUT_CELLS_MAX: usize = 24_576;
 
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// The shape of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]

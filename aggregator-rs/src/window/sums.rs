@@ -5,6 +5,7 @@ use super::Good;
 use crate::error::Error;
 use crate::moments::Moments;
 use crate::quantile::Sample;
+use crate::table::STATISTICS_COLUMNS;
 use crate::varint::{write_i128, write_i64, write_u64, Reader};
 
 /// What only points that are asked for it keep.
@@ -92,6 +93,21 @@ impl Sums {
             statistics,
             ..Sums::default()
         };
+    }
+
+    /// Standard deviation, middle value, and the value that 95 of 100 do not exceed, where they are
+    /// asked for.
+    pub(super) fn figures(&self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
+        let statistics = self.statistics.as_ref()?;
+        let [middle, high] = statistics.sample.quantiles([50, 95]);
+        Some([statistics.moments.deviation(), middle, high])
+    }
+
+    /// The same, when nothing comes any more: what they are made of is let go.
+    pub(super) fn take_figures(&mut self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
+        let figures = self.figures();
+        self.statistics = None;
+        figures
     }
 
     /// Weigh the value that is held, for the part of the time that it stands for its point.
