@@ -36,23 +36,20 @@ struct Places<'a> {
 }
 
 impl<'a> Places<'a> {
-    /// Those of one value at least; `places` has room for each.
-    fn of(values: &'a [i64], places: &'a mut [i16]) -> Option<Places<'a>> {
-        let first = *values.first()?;
-        let wider = |(lowest, highest): (i64, i64), &it: &i64| (lowest.min(it), highest.max(it));
-        let (lowest, highest) = values.iter().fold((first, first), wider);
+    /// Those of values from `lowest` to `highest`; `places` has room for each.
+    fn of(values: &'a [i64], (lowest, highest): (i64, i64), places: &'a mut [i16]) -> Places<'a> {
         let used_bits = u64::BITS - highest.abs_diff(lowest).leading_zeros();
         let shift = used_bits.saturating_sub(PLACE_BITS);
         for (place, value) in places.iter_mut().zip(values) {
             *place = (value.wrapping_sub(lowest) as u64 >> shift) as i16;
         }
-        Some(Places {
+        Places {
             values,
             lowest,
             shift,
             bits: used_bits - shift,
             places,
-        })
+        }
     }
 
     /// For each of these places, how many values lie before it.
@@ -91,7 +88,7 @@ impl<'a> Places<'a> {
             let there = self.values.iter().zip(self.places);
             let there = there.filter(|(_, &it)| it == place);
             let mut there: Vec<i64> = there.map(|(&value, _)| value).collect();
-            let rest = rank - before;
+            let rest = rank.checked_sub(before)?;
             (rest < there.len()).then(|| *there.select_nth_unstable(rest).1)
         })
     }
@@ -133,9 +130,17 @@ impl Sample {
         }
     }
 
-    /// The quantiles of these percentages (1 to 100); `None` without values, or with too many.
+    /// The quantiles of these percentages (1 to 100), given the lowest and the highest value; `None`
+    /// without values, or with too many.
     #[must_use]
-    pub fn quantiles<const N: usize>(&self, percents: [usize; N]) -> [Option<i64>; N] {
+    pub fn quantiles<const N: usize>(
+        &self,
+        ends: (i64, i64),
+        percents: [usize; N],
+    ) -> [Option<i64>; N] {
+        if self.values.is_empty() {
+            return [None; N];
+        }
         let count = self.values.len();
         let (mut few, mut many) = ([NOWHERE; FEW], Vec::new());
         let room = count.next_multiple_of(BLOCK);
@@ -146,7 +151,7 @@ impl Sample {
             many.as_mut_slice()
         };
         let ranks = percents.map(|percent| (count * percent).div_ceil(100).max(1) - 1);
-        Places::of(&self.values, places).map_or([None; N], |places| places.ranked(ranks))
+        Places::of(&self.values, ends, places).ranked(ranks)
     }
 
     /// Append the values to a snapshot.

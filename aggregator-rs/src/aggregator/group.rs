@@ -47,6 +47,9 @@ pub(super) struct Group {
     demands: Demands,
     last_due_ms: Option<i64>,
     rows: Pending,
+    /// Cells of a row of readings, and of a window.
+    reading_width: usize,
+    window_width: usize,
     calm: Calm,
     gaps: Vec<Gap>,
     /// With the point's index.
@@ -84,6 +87,8 @@ impl Group {
             demands: Demands::new(&shape, calendar),
             last_due_ms: None,
             rows: Pending::new(shape.kinds.len()),
+            reading_width: READING_LEAD + 2 * shape.kinds.len(),
+            window_width: window_width(&shape),
             calm: Calm::NEVER,
             gaps: Vec::new(),
             audits: Vec::new(),
@@ -238,29 +243,12 @@ impl Group {
         self.stay_calm();
     }
 
-    fn reading_width(&self) -> usize {
-        READING_LEAD + 2 * self.shape.kinds.len()
-    }
-
-    fn window_width(&self) -> usize {
-        let guarded = self.shape.kinds.iter().filter(|kind| kind.is_guarded());
-        let uncertainties = match guarded.count() {
-            0 => 0,
-            guarded => UNCERTAINTY_LEAD + guarded,
-        };
-        let statistics = match self.shape.sampled.iter().filter(|&&it| it).count() {
-            0 => 0,
-            sampled => STATISTICS_LEAD + STATISTICS_COLUMNS * sampled,
-        };
-        1 + WINDOW_COLUMNS * self.shape.kinds.len() + uncertainties + statistics
-    }
-
     pub(super) fn pending_cells(&self) -> usize {
         let closed: usize = self.closed.iter().map(Vec::len).sum();
-        self.rows.len() * self.reading_width()
+        self.rows.len() * self.reading_width
             + self.gaps.len() * GAP_COLUMNS
             + self.audits.len() * AUDIT_COLUMNS
-            + closed * self.window_width()
+            + closed * self.window_width
             + self.demands.pending_cells()
     }
 
@@ -274,7 +262,7 @@ impl Group {
             counts.missed += slots * points as u64;
             parts.push(Part::Gaps(gaps));
         }
-        let rows = rows_that_fit(self.rows.len(), self.reading_width(), room);
+        let rows = rows_that_fit(self.rows.len(), self.reading_width, room);
         if rows > 0 {
             let taken = self.rows.take(rows);
             let values = taken.values() as u64;
@@ -286,7 +274,7 @@ impl Group {
         if !audits.is_empty() {
             parts.push(Part::Audits(audits));
         }
-        let width = self.window_width();
+        let width = self.window_width;
         let mut windows = Vec::new();
         for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
@@ -353,6 +341,19 @@ impl Group {
         }
         self.demands.load(reader)
     }
+}
+
+fn window_width(shape: &GroupShape) -> usize {
+    let guarded = shape.kinds.iter().filter(|kind| kind.is_guarded());
+    let uncertainties = match guarded.count() {
+        0 => 0,
+        guarded => UNCERTAINTY_LEAD + guarded,
+    };
+    let statistics = match shape.sampled.iter().filter(|&&it| it).count() {
+        0 => 0,
+        sampled => STATISTICS_LEAD + STATISTICS_COLUMNS * sampled,
+    };
+    1 + WINDOW_COLUMNS * shape.kinds.len() + uncertainties + statistics
 }
 
 pub(super) fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {

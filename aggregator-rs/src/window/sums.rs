@@ -99,7 +99,7 @@ impl Sums {
     /// asked for.
     pub(super) fn figures(&self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
         let statistics = self.statistics.as_ref()?;
-        let [middle, high] = statistics.sample.quantiles([50, 95]);
+        let [middle, high] = statistics.sample.quantiles((self.min, self.max), [50, 95]);
         Some([statistics.moments.deviation(), middle, high])
     }
 
@@ -247,7 +247,7 @@ fn squares(
         return None;
     }
     let covered_ms = covered_ms as u64;
-    let square = |value: i64| value.unsigned_abs() * value.unsigned_abs();
+    let square = |value: i64| value.wrapping_mul(value) as u64;
     let (&first_ms, spans_ms) = spans_ms.split_first()?;
     let first = u128::from(square(before)) * first_ms as u128;
     let held = values.zip(spans_ms);
