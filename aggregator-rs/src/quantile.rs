@@ -32,7 +32,7 @@ struct Places<'a> {
     /// Bits of the last place.
     bits: u32,
     /// For each value, and [`NOWHERE`] behind them.
-    places: &'a [i16],
+    each: &'a [i16],
 }
 
 impl<'a> Places<'a> {
@@ -48,14 +48,14 @@ impl<'a> Places<'a> {
             lowest,
             shift,
             bits: used_bits - shift,
-            places,
+            each: places,
         }
     }
 
     /// For each of these places, how many values lie before it.
     fn before<const N: usize>(&self, places: [i16; N]) -> [usize; N] {
         let mut all = [0; N];
-        for blocks in self.places.chunks(BLOCKS_MAX * BLOCK) {
+        for blocks in self.each.chunks(BLOCKS_MAX * BLOCK) {
             let mut counts = [0_i16; N];
             for it in blocks {
                 for (count, place) in counts.iter_mut().zip(&places) {
@@ -85,7 +85,7 @@ impl<'a> Places<'a> {
             if self.shift == 0 {
                 return Some(self.lowest.wrapping_add(i64::from(place)));
             }
-            let there = self.values.iter().zip(self.places);
+            let there = self.values.iter().zip(self.each);
             let there = there.filter(|(_, &it)| it == place);
             let mut there: Vec<i64> = there.map(|(&value, _)| value).collect();
             let rest = rank.checked_sub(before)?;

@@ -63,6 +63,7 @@ impl<'a> Block<'a> {
     }
 
     /// Per row, the value of this point.
+    #[must_use]
     pub fn column(
         self,
         point: usize,
