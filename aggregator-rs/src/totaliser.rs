@@ -2,8 +2,9 @@
 //!
 //! A guarded totaliser rises, by no more than its meter can count. A reading that does otherwise is
 //! in doubt, and so is what follows, until a reading resumes the old line (the readings between
-//! were a dip or a glitch), or the doubt has lasted [`DOUBT_MS`] and two readings or more make a
-//! new line (after a rollover, a reset, a jump or a freeze). Nothing is decided on one reading,
+//! were a dip or a glitch, or the register only caught up after a freeze), or the doubt has lasted
+//! [`DOUBT_MS`] and two readings or more make a new line (after a rollover, a reset, a jump or a
+//! long freeze). Nothing is decided on one reading,
 //! nothing is ever negative, and the energy across every such place comes with an [`Audit`]: what
 //! is known is counted, what is not known counts nothing. A net or signed register is no such
 //! totaliser.
@@ -255,6 +256,12 @@ impl Totaliser {
         doubt.begun_ms = doubt.begun_ms.min(shown.at_ms);
         let resumed = self.rise(last, shown);
         if let Some(rise) = resumed.filter(|_| !doubt.continued_by(shown, self.guard.resolution)) {
+            if self.has_caught_up(last, &doubt, shown) {
+                doubt.run.push(shown);
+                self.doubt = Some(doubt);
+                self.settle(None, out);
+                return;
+            }
             let placed = self.is_placed(last, &doubt, shown);
             doubt.set_run_aside(last.value);
             let extreme = doubt.extreme;
@@ -281,6 +288,17 @@ impl Totaliser {
         }
         doubt.run.push(shown);
         self.doubt = Some(doubt);
+    }
+
+    /// Whether all readings in doubt lie on the way to `shown`, and the first of them only made up
+    /// for the time that the register stood still: then nothing was shown by mistake.
+    fn has_caught_up(&self, last: Shown, doubt: &Doubt, shown: Shown) -> bool {
+        let (Some(first), Some(end)) = (doubt.run.first(), doubt.run.last()) else {
+            return false;
+        };
+        doubt.set_aside == 0
+            && self.rise(*end, shown).is_some()
+            && self.classify(last, *first).0 == AuditKind::Freeze
     }
 
     /// Whether the total is interpolated across a doubt that ended with `shown`: the meter was read
