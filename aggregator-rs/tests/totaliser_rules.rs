@@ -293,6 +293,13 @@ fn a_stride_needs_no_judge() {
     assert_eq!(out.steps.last().map(|step| step.to), Some(60));
     totaliser.push(shown(9, 7), &mut out);
     assert!(!totaliser.is_at(shown(8, 560)), "a reading is in doubt");
+    // one that counts up to the last of the readings has not stood still
+    let (mut counting, mut out) = read(&[(0, 500), (1, 503)]);
+    counting.run_on(shown(6, 530), Some(6 * MINUTE_MS));
+    for (minute, value) in [(7, 555), (8, 560)] {
+        counting.push(shown(minute, value), &mut out);
+    }
+    assert_eq!(out.audits[0].kind, AuditKind::Glitch);
     let (mut replaced, mut out) = read(&[(0, 500)]);
     replaced.replace(&mut out);
     assert!(!replaced.is_at(shown(0, 500)));
