@@ -48,7 +48,11 @@ def guard(point: Point | ItemPoint, rating: Rating) -> Guard | None:
     """Return the guard of a point; None for what is no totaliser of energy or volume.
 
     A register that sums up import and export, or that may be negative, may fall by right, and so
-    has none. Behind ratios that the meter itself is asked for, nobody knows where it rolls over.
+    has none. Where a float register rolls over only a profile can tell: that is the counter's own
+    limit. Behind ratios that the meter itself is asked for, nobody can: a guard is agreed on before
+    the meter is asked, and its ratio may be set anew. Such a register counts what flows behind the
+    transformers, so that six digits of kWh last for decades; if it does roll over, that is audited
+    as a reset, and what was counted between the two readings is left out.
     """
     if point.kind is not Kind.TOTALISER or _may_fall(point):
         return None

@@ -28,7 +28,7 @@ use crate::window::{PointKind, BRIDGE_PERIODS};
 /// largest message (256 KiB).
 pub const CUT_CELLS_MAX: usize = 24_576;
 
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// The shape of one group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,8 +226,12 @@ impl Aggregator {
         let state = self.group_mut(group)?;
         let is_whole = row.check(state.points())?;
         state.follow(row.due_ms, row.due_ms)?;
-        row.write(group, record);
         let in_time = state.push(row, is_whole);
+        if is_whole {
+            row.write_whole(group, state.last_values(), record);
+        } else {
+            row.write(group, record);
+        }
         self.late += u64::from(!in_time);
         Ok(())
     }
@@ -251,7 +255,7 @@ impl Aggregator {
     /// # Errors
     /// `InvalidArgument` for an unknown group.
     pub fn replace_meter(&mut self, group: u32) -> Result<Vec<u8>, Error> {
-        self.group_mut(group)?.judge(Totaliser::replace);
+        self.group_mut(group)?.replace();
         Ok(Record::Replaced(group).to_bytes())
     }
 

@@ -11,56 +11,86 @@ use crate::varint::{write_i64, write_u64, Reader};
 /// Most values kept for a point: one a second for a day of 25 hours.
 pub const VALUES_MAX: usize = 90_000;
 
-/// Equal parts of the room from the lowest to the highest value, so that a value of some rank is
-/// looked for among few.
-const BINS: usize = 64;
+/// Bits of a value's place between the lowest and the highest: a processor compares many numbers
+/// that are so narrow at once.
+const PLACE_BITS: u32 = 15;
+/// Places are compared in whole blocks.
+const BLOCK: usize = 32;
+/// So many blocks are counted in numbers that are as narrow.
+const BLOCKS_MAX: usize = i16::MAX as usize / BLOCK;
+/// For so many values no memory is asked for.
+const FEW: usize = 4 * BLOCK;
+/// Behind every place that is looked for: where there is no value.
+const NOWHERE: i16 = i16::MAX;
 
-/// How many values lie in each part.
-struct Bins {
+/// Where values lie between the lowest and the highest of them.
+struct Places<'a> {
+    values: &'a [i64],
     lowest: i64,
-    /// Parts are as wide as two to this power.
+    /// A place holds two to this power different values.
     shift: u32,
-    counts: [u32; BINS],
+    /// Bits of the last place.
+    bits: u32,
+    /// For each value, and [`NOWHERE`] behind them.
+    each: &'a [i16],
 }
 
-impl Bins {
-    fn of(values: &[i64]) -> Option<Bins> {
-        let lowest = *values.iter().min()?;
-        let highest = *values.iter().max()?;
+impl<'a> Places<'a> {
+    /// Those of values from `lowest` to `highest`; `places` has room for each.
+    fn of(values: &'a [i64], (lowest, highest): (i64, i64), places: &'a mut [i16]) -> Places<'a> {
         let used_bits = u64::BITS - highest.abs_diff(lowest).leading_zeros();
-        let mut bins = Bins {
+        let shift = used_bits.saturating_sub(PLACE_BITS);
+        for (place, value) in places.iter_mut().zip(values) {
+            *place = (value.wrapping_sub(lowest) as u64 >> shift) as i16;
+        }
+        Places {
+            values,
             lowest,
-            shift: used_bits.saturating_sub(BINS.ilog2()),
-            counts: [0; BINS],
-        };
-        for &value in values {
-            let bin = bins.bin(value);
-            if let Some(count) = bins.counts.get_mut(bin) {
-                *count += 1;
+            shift,
+            bits: used_bits - shift,
+            each: places,
+        }
+    }
+
+    /// For each of these places, how many values lie before it.
+    fn before<const N: usize>(&self, places: [i16; N]) -> [usize; N] {
+        let mut all = [0; N];
+        for blocks in self.each.chunks(BLOCKS_MAX * BLOCK) {
+            let mut counts = [0_i16; N];
+            for it in blocks {
+                for (count, place) in counts.iter_mut().zip(&places) {
+                    *count += i16::from(it < place);
+                }
+            }
+            for (all, count) in all.iter_mut().zip(counts) {
+                *all += count as usize;
             }
         }
-        Some(bins)
+        all
     }
 
-    /// The part that a value lies in.
-    fn bin(&self, value: i64) -> usize {
-        (value.abs_diff(self.lowest) >> self.shift) as usize % BINS
-    }
-
-    /// The value of this rank, counted from 0; `near` is memory to look for it in.
-    fn ranked(&self, rank: usize, values: &[i64], near: &mut Vec<i64>) -> Option<i64> {
-        let mut rest = rank;
-        let bin = self.counts.iter().position(|&count| {
-            let here = rest < count as usize;
-            rest -= if here { 0 } else { count as usize };
-            here
-        })?;
-        if self.shift == 0 {
-            return Some(self.lowest.wrapping_add(bin as i64));
+    /// The values of these ranks, counted from 0.
+    fn ranked<const N: usize>(&self, ranks: [usize; N]) -> [Option<i64>; N] {
+        let mut places = [0; N];
+        for bit in (0..self.bits).rev() {
+            let next = places.map(|place| place | (1 << bit));
+            let before = self.before(next);
+            for (place, (rank, count)) in places.iter_mut().zip(ranks.into_iter().zip(before)) {
+                *place |= i16::from(count <= rank) << bit;
+            }
         }
-        near.clear();
-        near.extend(values.iter().filter(|&&it| self.bin(it) == bin));
-        (rest < near.len()).then(|| *near.select_nth_unstable(rest).1)
+        let mut before = self.before(places).into_iter().zip(ranks);
+        places.map(|place| {
+            let (before, rank) = before.next()?;
+            if self.shift == 0 {
+                return Some(self.lowest.wrapping_add(i64::from(place)));
+            }
+            let there = self.values.iter().zip(self.each);
+            let there = there.filter(|(_, &it)| it == place);
+            let mut there: Vec<i64> = there.map(|(&value, _)| value).collect();
+            let rest = rank.checked_sub(before)?;
+            (rest < there.len()).then(|| *there.select_nth_unstable(rest).1)
+        })
     }
 }
 
@@ -100,17 +130,28 @@ impl Sample {
         }
     }
 
-    /// The quantiles of these percentages (1 to 100); `None` without values, or with too many.
+    /// The quantiles of these percentages (1 to 100), given the lowest and the highest value; `None`
+    /// without values, or with too many.
     #[must_use]
-    pub fn quantiles<const N: usize>(&self, percents: [usize; N]) -> [Option<i64>; N] {
-        let Some(bins) = Bins::of(&self.values) else {
+    pub fn quantiles<const N: usize>(
+        &self,
+        ends: (i64, i64),
+        percents: [usize; N],
+    ) -> [Option<i64>; N] {
+        if self.values.is_empty() {
             return [None; N];
+        }
+        let count = self.values.len();
+        let (mut few, mut many) = ([NOWHERE; FEW], Vec::new());
+        let room = count.next_multiple_of(BLOCK);
+        let places = if let Some(few) = few.get_mut(..room) {
+            few
+        } else {
+            many.resize(room, NOWHERE);
+            many.as_mut_slice()
         };
-        let mut near = Vec::with_capacity(bins.counts.iter().fold(0, |a, &b| a.max(b)) as usize);
-        percents.map(|percent| {
-            let rank = (self.values.len() * percent).div_ceil(100);
-            bins.ranked(rank.checked_sub(1)?, &self.values, &mut near)
-        })
+        let ranks = percents.map(|percent| (count * percent).div_ceil(100).max(1) - 1);
+        Places::of(&self.values, ends, places).ranked(ranks)
     }
 
     /// Append the values to a snapshot.

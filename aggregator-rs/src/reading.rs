@@ -127,18 +127,28 @@ impl RowView<'_> {
 
     /// Append the record of a row of this group.
     pub fn write(self, group: u32, out: &mut Vec<u8>) {
+        let worst = self.worst();
+        self.write_head(group, worst, out);
+        if worst != GOOD {
+            out.extend_from_slice(self.qualities);
+        }
+        values::write(self.values, out);
+    }
+
+    /// The same for a row that is whole; `values` are all of its values.
+    pub fn write_whole(self, group: u32, values: &[i64], out: &mut Vec<u8>) {
+        self.write_head(group, GOOD, out);
+        values::write_whole(values, out);
+    }
+
+    fn write_head(self, group: u32, worst: u8, out: &mut Vec<u8>) {
         out.reserve(ROW_HEAD_MAX + self.qualities.len() + values::bytes_max(self.values.len()));
         out.push(TAG_ROW);
         write_u64(out, u64::from(group));
         write_i64(out, self.due_ms);
         write_i64(out, self.at_ms.wrapping_sub(self.due_ms));
         write_u64(out, self.values.len() as u64);
-        let worst = self.worst();
         out.push(worst);
-        if worst != GOOD {
-            out.extend_from_slice(self.qualities);
-        }
-        values::write(self.values, out);
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A guarded totaliser rises, by no more than its meter can count. A reading that does otherwise is
 //! in doubt, and so is what follows, until a reading resumes the old line (the readings between
-//! were a dip or a glitch), or the doubt has lasted [`DOUBT_MS`] and two readings or more make a
-//! new line (after a rollover, a reset, a jump or a freeze). Nothing is decided on one reading,
+//! were a dip or a glitch, or the register only caught up after a freeze), or the doubt has lasted
+//! [`DOUBT_MS`] and two readings or more make a new line (after a rollover, a reset, a jump or a
+//! long freeze). Nothing is decided on one reading,
 //! nothing is ever negative, and the energy across every such place comes with an [`Audit`]: what
 //! is known is counted, what is not known counts nothing. A net or signed register is no such
 //! totaliser.
@@ -140,23 +141,37 @@ impl Totaliser {
         }
     }
 
-    /// Whether a reading plainly goes on along the line, within the time that is interpolated over:
-    /// then it is a step from the last reading, shown at `last_ms`, and nothing else.
+    /// Whether this was the last reading and lies on the line: then one that comes within the time
+    /// that is interpolated over, and rises by a [`Totaliser::stride`], is a step from there and
+    /// nothing else.
     #[must_use]
-    pub fn goes_on(&self, last_ms: i64, shown: Shown) -> bool {
-        let Some(last) = self.last else { return false };
-        last.at_ms == last_ms
-            && self.doubt.is_none()
-            && !self.replaced
-            && shown.at_ms.saturating_sub(last.at_ms) <= self.bridge_ms
-            && self.rise(last, shown).is_some()
+    pub fn is_at(&self, shown: Shown) -> bool {
+        self.last == Some(shown) && self.doubt.is_none() && !self.replaced
     }
 
-    /// Take in a reading that [`Totaliser::goes_on`] says it may, when nobody asks for the step.
-    pub fn go_on(&mut self, shown: Shown) {
-        if let Some(last) = self.last {
-            self.advance(last, shown, shown.value.saturating_sub(last.value));
-        }
+    /// How far it surely may rise from one reading to the next, however soon that comes, and the
+    /// highest value it can show.
+    #[must_use]
+    pub fn stride(&self) -> (u64, i64) {
+        let highest = self.guard.wraps_at.map_or(i64::MAX, |end| end - 1);
+        let rise = u64::try_from(self.rise_max(0)).unwrap_or(u64::MAX);
+        (rise, highest)
+    }
+
+    /// The total when it shows a value further along the line.
+    #[must_use]
+    pub fn total_at(&self, value: i64) -> i64 {
+        let rise = self.last.map_or(0, |last| value.saturating_sub(last.value));
+        self.total.saturating_add(rise)
+    }
+
+    /// Go on to the last of readings that are one stride after another, when nobody asks for the
+    /// steps; `changed_ms` is when it began to show that one's value, if not with the readings
+    /// before.
+    pub fn run_on(&mut self, shown: Shown, changed_ms: Option<i64>) {
+        self.total = self.total_at(shown.value);
+        self.changed_ms = changed_ms.unwrap_or(self.changed_ms);
+        self.last = Some(shown);
     }
 
     /// Take in that another meter hangs there: the readings in doubt are its own, or else the next.
@@ -222,7 +237,11 @@ impl Totaliser {
     /// Make `shown` the last reading, `rise` above the one before.
     fn count(&mut self, last: Shown, shown: Shown, rise: i64, placed: bool, out: &mut Outcome) {
         let from = self.total;
-        self.advance(last, shown, rise);
+        self.total = self.total.saturating_add(rise);
+        if shown.value != last.value {
+            self.changed_ms = shown.at_ms;
+        }
+        self.last = Some(shown);
         out.steps.push(Step {
             from_ms: last.at_ms,
             from,
@@ -232,19 +251,17 @@ impl Totaliser {
         });
     }
 
-    fn advance(&mut self, last: Shown, shown: Shown, rise: i64) {
-        self.total = self.total.saturating_add(rise);
-        if shown.value != last.value {
-            self.changed_ms = shown.at_ms;
-        }
-        self.last = Some(shown);
-    }
-
     fn push_doubtful(&mut self, last: Shown, mut doubt: Doubt, shown: Shown, out: &mut Outcome) {
         // a clock set back must not make a doubt last
         doubt.begun_ms = doubt.begun_ms.min(shown.at_ms);
         let resumed = self.rise(last, shown);
         if let Some(rise) = resumed.filter(|_| !doubt.continued_by(shown, self.guard.resolution)) {
+            if self.has_caught_up(last, &doubt, shown) {
+                doubt.run.push(shown);
+                self.doubt = Some(doubt);
+                self.settle(None, out);
+                return;
+            }
             let placed = self.is_placed(last, &doubt, shown);
             doubt.set_run_aside(last.value);
             let extreme = doubt.extreme;
@@ -271,6 +288,17 @@ impl Totaliser {
         }
         doubt.run.push(shown);
         self.doubt = Some(doubt);
+    }
+
+    /// Whether all readings in doubt lie on the way to `shown`, and the first of them only made up
+    /// for the time that the register stood still: then nothing was shown by mistake.
+    fn has_caught_up(&self, last: Shown, doubt: &Doubt, shown: Shown) -> bool {
+        let (Some(first), Some(end)) = (doubt.run.first(), doubt.run.last()) else {
+            return false;
+        };
+        doubt.set_aside == 0
+            && self.rise(*end, shown).is_some()
+            && self.classify(last, *first).0 == AuditKind::Freeze
     }
 
     /// Whether the total is interpolated across a doubt that ended with `shown`: the meter was read

@@ -3,7 +3,30 @@
 use crate::error::Error;
 
 /// Append `value` as LEB128, 1 to 10 bytes.
-pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
+#[inline]
+pub fn write_u64(out: &mut Vec<u8>, value: u64) {
+    if value < 0x80 {
+        out.push(value as u8);
+    } else if value < 1 << 56 {
+        write_spread(out, value);
+    } else {
+        write_long(out, value);
+    }
+}
+
+/// Of 56 bits at most, all bytes at once: those that say nothing are taken away again.
+fn write_spread(out: &mut Vec<u8>, value: u64) {
+    let halves = (value & 0x0fff_ffff) | ((value & 0x00ff_ffff_f000_0000) << 4);
+    let quarters = (halves & 0x0000_3fff_0000_3fff) | ((halves & 0x0fff_c000_0fff_c000) << 2);
+    let groups = (quarters & 0x007f_007f_007f_007f) | ((quarters & 0x3f80_3f80_3f80_3f80) << 1);
+    let further = value.checked_ilog2().unwrap_or(0) / 7;
+    let marks = 0x8080_8080_8080_8080 & ((1 << (8 * further)) - 1);
+    let end = out.len() + 1 + further as usize;
+    out.extend_from_slice(&(groups | marks).to_le_bytes());
+    out.truncate(end);
+}
+
+fn write_long(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -180,6 +203,19 @@ mod tests {
             reader.end()?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn an_integer_of_any_length_has_the_bytes_of_leb128() {
+        for bits in 0..=u64::BITS {
+            let most = u64::MAX.checked_shr(u64::BITS - bits).unwrap_or(0);
+            for value in [most, most / 3, most - most / 7, most.saturating_add(1)] {
+                let (mut out, mut expected) = (vec![7], vec![7]);
+                write_u64(&mut out, value);
+                write_long(&mut expected, value);
+                assert_eq!(out, expected, "{value}");
+            }
+        }
     }
 
     #[test]

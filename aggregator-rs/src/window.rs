@@ -130,11 +130,11 @@ pub fn chains(
     let mut chains: Vec<(Span, Chain)> = Vec::new();
     for (place, length_ms) in lengths {
         let span = Span::of(length_ms);
-        let level = (place, Level::new(length_ms));
         let nests = |it: &&mut (Span, Chain)| calendar.nests(it.0, span);
         if let Some((_, chain)) = chains.iter_mut().find(nests) {
-            chain.levels.push(level);
+            chain.levels.push((place, Level::new(length_ms, false)));
         } else {
+            let level = (place, Level::new(length_ms, true));
             let points = Points {
                 period_ms,
                 kinds: kinds.to_vec(),
@@ -323,13 +323,15 @@ impl Chain {
         self.rows = reader.count("rows", u32::MAX as usize)? as u32;
         self.stretch = NOTHING;
         self.sums.iter_mut().for_each(Sums::clear);
-        if self.rows > 0 {
-            let shortest = self.levels.first();
-            let bounds = shortest.and_then(|(_, level)| level.bounds());
-            self.stretch = bounds.ok_or(Error::Corrupt {
+        let shortest = self.levels.first().and_then(|(_, level)| level.bounds());
+        if shortest.is_some() != (self.rows > 0) {
+            return Err(Error::Corrupt {
                 at: reader.position(),
                 what: "open window",
-            })?;
+            });
+        }
+        if let Some(bounds) = shortest {
+            self.stretch = bounds;
             for (sums, &sampled) in self.sums.iter_mut().zip(&self.points.sampled) {
                 *sums = Sums::load(reader, sampled)?;
             }

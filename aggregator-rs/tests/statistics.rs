@@ -101,15 +101,41 @@ fn a_quantile_is_a_value_that_was_read() {
         sample.push(value);
     }
     assert_eq!(
-        sample.quantiles([1, 50, 95, 100]),
+        sample.quantiles((1, 100), [1, 50, 95, 100]),
         [Some(1), Some(50), Some(95), Some(100)]
     );
     sample.push(-7);
-    assert_eq!(sample.quantiles([50, 95]), [Some(50), Some(95)]);
+    assert_eq!(sample.quantiles((-7, 100), [50, 95]), [Some(50), Some(95)]);
     let mut one = Sample::default();
-    assert_eq!(one.quantiles([50, 95]), [None, None]);
+    assert_eq!(one.quantiles((0, 0), [50, 95]), [None, None]);
     one.push(42);
-    assert_eq!(one.quantiles([1, 100]), [Some(42), Some(42)]);
+    assert_eq!(one.quantiles((42, 42), [1, 100]), [Some(42), Some(42)]);
+}
+
+#[test]
+fn quantiles_are_those_of_the_sorted_values_however_many_and_wide() {
+    let counts = [1, 2, 31, 32, 33, 127, 128, 129, 1_000, 40_000, VALUES_MAX];
+    let widths = [0, 1, 7, 14, 15, 16, 31, 47, 62];
+    for (seed, count) in (1..).zip(counts) {
+        for width in widths {
+            let dice = &mut Dice(seed);
+            let lowest = -(1_i64 << width) / 3;
+            let roll = |_| lowest + (dice.roll(1 << 31) << 31 | dice.roll(1 << 31)) % (1 << width);
+            let mut values: Vec<i64> = (0..count).map(roll).collect();
+            let mut sample = Sample::default();
+            sample.extend(values.iter().copied());
+            values.sort_unstable();
+            let percents = [1, 50, 95, 100];
+            let expected = percents.map(|it| Some(values[(count * it).div_ceil(100) - 1]));
+            let ends = (values[0], values[count - 1]);
+            let found = sample.quantiles(ends, percents);
+            assert_eq!(found, expected, "{count} values of {width} bits");
+        }
+    }
+    let mut ends = Sample::default();
+    ends.extend([i64::MAX, 0, i64::MIN].into_iter());
+    let found = ends.quantiles((i64::MIN, i64::MAX), [1, 50, 100]);
+    assert_eq!(found, [Some(i64::MIN), Some(0), Some(i64::MAX)]);
 }
 
 #[test]
@@ -118,12 +144,12 @@ fn too_many_values_have_no_quantile() {
     for _ in 0..VALUES_MAX {
         sample.push(3);
     }
-    assert_eq!(sample.quantiles([50]), [Some(3)]);
+    assert_eq!(sample.quantiles((3, 3), [50]), [Some(3)]);
     sample.push(3);
-    assert_eq!(sample.quantiles([50]), [None]);
+    assert_eq!(sample.quantiles((3, 3), [50]), [None]);
     sample.push(3);
     assert_eq!(
-        sample.quantiles([50]),
+        sample.quantiles((3, 3), [50]),
         [None],
         "once too many, always too many"
     );
@@ -201,11 +227,11 @@ fn too_many_values_together_have_no_quantile() {
     (0..VALUES_MAX / 2).for_each(|_| half.push(3));
     let mut whole = half.clone();
     whole.merge(&half);
-    assert_eq!(whole.quantiles([50]), [Some(3)]);
+    assert_eq!(whole.quantiles((3, 3), [50]), [Some(3)]);
     whole.merge(&half);
-    assert_eq!(whole.quantiles([50]), [None]);
+    assert_eq!(whole.quantiles((3, 3), [50]), [None]);
     half.merge(&whole);
-    assert_eq!(half.quantiles([50]), [None]);
+    assert_eq!(half.quantiles((3, 3), [50]), [None]);
 }
 
 /// Read every second and cut once; return the rows of the table of statistics.

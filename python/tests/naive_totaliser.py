@@ -108,10 +108,14 @@ class NaiveTotaliser:
         return []
 
     def _read_in_doubt(self, last: Shown, shown: Shown) -> list[Step]:
-        _, line = self._line()
+        off_line, line = self._line()
         self.doubted.append(shown)
         if not self._counts(last, shown) or self._belongs_to(line, shown):
             return []
+        if not off_line and self._counts(line[-1], shown):
+            kind, _ = self._classify(last, line[0])
+            if kind == FREEZE:
+                return self._decide(None)
         near = self._is_near(last, shown)
         *aside, _ = self.doubted
         self.doubted = []

@@ -7,11 +7,11 @@ use super::GroupShape;
 use crate::calendar::Calendar;
 use crate::demand::{DayRow, Demand};
 use crate::error::Error;
-use crate::reading::RowView;
+use crate::reading::{Block, RowView};
 use crate::table::DEMAND_COLUMNS;
-use crate::totaliser::doubt_ms;
+use crate::totaliser::{doubt_ms, Step, Totaliser};
 use crate::varint::Reader;
-use crate::window::{PointKind, PointStep, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS};
+use crate::window::{Good, PointKind, PointStep, BRIDGE_PERIODS, HOLD_PERIODS, LATENESS_MS};
 
 /// The demands of a group; most groups have none.
 #[derive(Clone, Debug)]
@@ -41,10 +41,6 @@ impl Demands {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.points.is_empty()
-    }
-
     /// Go on as `fresh`, with what is closed already.
     pub(super) fn restart(&mut self, fresh: Demands) {
         self.points = fresh.points;
@@ -56,6 +52,34 @@ impl Demands {
             demand.push(row.at_ms, row.values.get(*point).copied().flatten());
         }
         self.settle(steps);
+    }
+
+    /// The same for whole rows that only add, behind the readings in `before`, each within the time
+    /// that is interpolated over; guarded totalisers stand where they stood then.
+    pub(super) fn push_run(
+        &mut self,
+        rows: Block<'_>,
+        before: &[Option<Good>],
+        totalisers: &[Option<Totaliser>],
+    ) {
+        for (point, demand) in &mut self.points {
+            let totaliser = totalisers.get(*point).and_then(Option::as_ref);
+            let total = |value| totaliser.map_or(value, |it| it.total_at(value));
+            let Some(mut good) = before.get(*point).copied().flatten() else {
+                continue;
+            };
+            for (at_ms, value) in rows.read_at().zip(rows.column(*point)) {
+                demand.push(at_ms, Some(value));
+                demand.settle(&Step {
+                    from_ms: good.at_ms,
+                    from: total(good.value),
+                    to_ms: at_ms,
+                    to: total(value),
+                    placed: true,
+                });
+                (good.at_ms, good.value) = (at_ms, value);
+            }
+        }
     }
 
     pub(super) fn settle(&mut self, steps: &[PointStep]) {

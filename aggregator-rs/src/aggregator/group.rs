@@ -47,6 +47,9 @@ pub(super) struct Group {
     demands: Demands,
     last_due_ms: Option<i64>,
     rows: Pending,
+    /// Cells of a row of readings, and of a window.
+    reading_width: usize,
+    window_width: usize,
     calm: Calm,
     gaps: Vec<Gap>,
     /// With the point's index.
@@ -84,6 +87,8 @@ impl Group {
             demands: Demands::new(&shape, calendar),
             last_due_ms: None,
             rows: Pending::new(shape.kinds.len()),
+            reading_width: READING_LEAD + 2 * shape.kinds.len(),
+            window_width: window_width(&shape),
             calm: Calm::NEVER,
             gaps: Vec::new(),
             audits: Vec::new(),
@@ -157,6 +162,11 @@ impl Group {
         in_time
     }
 
+    /// The values of the row that was taken in last.
+    pub(super) fn last_values(&self) -> &[i64] {
+        self.rows.last(1).last_values()
+    }
+
     /// Until when a value read at a time stands for its point.
     fn hold_until_ms(&self, at_ms: i64) -> i64 {
         at_ms.saturating_add(self.shape.period_ms * HOLD_PERIODS)
@@ -181,7 +191,7 @@ impl Group {
                 steps.extend(counted.map(|step| (point, step)));
                 let audits = self.outcome.audits.drain(..);
                 self.audits.extend(audits.map(|audit| (point, audit)));
-            } else if let Some(last) = self.shown(point) {
+            } else if let Some(last) = self.good.get(point).copied().flatten() {
                 let step = Step {
                     from_ms: last.at_ms,
                     from: last.value,
@@ -195,8 +205,15 @@ impl Group {
         steps
     }
 
+    /// Another meter hangs there from here on.
+    pub(super) fn replace(&mut self) {
+        self.fold();
+        self.judge(Totaliser::replace);
+        self.calm_down(None);
+    }
+
     /// Let every guarded totaliser decide something, and tell the windows.
-    pub(super) fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
+    fn judge(&mut self, decide: impl Fn(&mut Totaliser, &mut Outcome)) {
         for &point in &self.counting {
             let Some(Some(totaliser)) = self.totalisers.get_mut(point) else {
                 continue;
@@ -226,29 +243,12 @@ impl Group {
         self.stay_calm();
     }
 
-    fn reading_width(&self) -> usize {
-        READING_LEAD + 2 * self.shape.kinds.len()
-    }
-
-    fn window_width(&self) -> usize {
-        let guarded = self.shape.kinds.iter().filter(|kind| kind.is_guarded());
-        let uncertainties = match guarded.count() {
-            0 => 0,
-            guarded => UNCERTAINTY_LEAD + guarded,
-        };
-        let statistics = match self.shape.sampled.iter().filter(|&&it| it).count() {
-            0 => 0,
-            sampled => STATISTICS_LEAD + STATISTICS_COLUMNS * sampled,
-        };
-        1 + WINDOW_COLUMNS * self.shape.kinds.len() + uncertainties + statistics
-    }
-
     pub(super) fn pending_cells(&self) -> usize {
         let closed: usize = self.closed.iter().map(Vec::len).sum();
-        self.rows.len() * self.reading_width()
+        self.rows.len() * self.reading_width
             + self.gaps.len() * GAP_COLUMNS
             + self.audits.len() * AUDIT_COLUMNS
-            + closed * self.window_width()
+            + closed * self.window_width
             + self.demands.pending_cells()
     }
 
@@ -262,7 +262,7 @@ impl Group {
             counts.missed += slots * points as u64;
             parts.push(Part::Gaps(gaps));
         }
-        let rows = rows_that_fit(self.rows.len(), self.reading_width(), room);
+        let rows = rows_that_fit(self.rows.len(), self.reading_width, room);
         if rows > 0 {
             let taken = self.rows.take(rows);
             let values = taken.values() as u64;
@@ -274,7 +274,7 @@ impl Group {
         if !audits.is_empty() {
             parts.push(Part::Audits(audits));
         }
-        let width = self.window_width();
+        let width = self.window_width;
         let mut windows = Vec::new();
         for (&length_ms, closed) in self.lengths_ms.iter().zip(&mut self.closed) {
             let rows = take_rows(closed, width, room);
@@ -321,7 +321,7 @@ impl Group {
 
     /// Read what [`Group::save`] wrote for a group of the same shape.
     pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
-        self.calm = Calm::NEVER;
+        self.calm_down(None);
         self.last_due_ms = reader.option()?;
         for good in &mut self.good {
             *good = match reader.option()? {
@@ -341,6 +341,19 @@ impl Group {
         }
         self.demands.load(reader)
     }
+}
+
+fn window_width(shape: &GroupShape) -> usize {
+    let guarded = shape.kinds.iter().filter(|kind| kind.is_guarded());
+    let uncertainties = match guarded.count() {
+        0 => 0,
+        guarded => UNCERTAINTY_LEAD + guarded,
+    };
+    let statistics = match shape.sampled.iter().filter(|&&it| it).count() {
+        0 => 0,
+        sampled => STATISTICS_LEAD + STATISTICS_COLUMNS * sampled,
+    };
+    1 + WINDOW_COLUMNS * shape.kinds.len() + uncertainties + statistics
 }
 
 pub(super) fn take_rows<T>(pending: &mut Vec<T>, width: usize, room: &mut usize) -> Vec<T> {

@@ -55,6 +55,24 @@ impl<'a> Block<'a> {
             .map(|(due_ms, delay_ms)| due_ms.wrapping_add(delay_ms))
     }
 
+    /// The values of the last row; none where there is no row.
+    #[must_use]
+    pub fn last_values(self) -> &'a [i64] {
+        let last = self.cells.chunks_exact(row_cells(self.points)).next_back();
+        last.and_then(|row| row.get(LEAD..)).unwrap_or_default()
+    }
+
+    /// Per row, the value of this point.
+    #[must_use]
+    pub fn column(
+        self,
+        point: usize,
+    ) -> impl ExactSizeIterator<Item = i64> + DoubleEndedIterator + Clone + 'a {
+        let place = LEAD + point;
+        let rows = self.cells.chunks_exact(row_cells(self.points));
+        rows.map(move |row| row.get(place).copied().unwrap_or(0))
+    }
+
     /// Per row, the values of the `N` points that begin with this one; nothing where there are
     /// not so many.
     pub fn columns<const N: usize>(

@@ -15,42 +15,51 @@ pub(super) fn bytes_max(count: usize) -> usize {
 }
 
 pub(super) fn write(values: &[Option<i64>], out: &mut Vec<u8>) {
+    let mark = |value: &Option<i64>| value.map_or((0, ABSENT, 0), coded);
+    write_coded(values, mark, out);
+}
+
+/// The same for values that are all there.
+pub(super) fn write_whole(values: &[i64], out: &mut Vec<u8>) {
+    write_coded(values, |&value| coded(value), out);
+}
+
+#[inline]
+fn write_coded<T>(values: &[T], coded: impl Fn(&T) -> (u64, u8, usize), out: &mut Vec<u8>) {
     let start = out.len();
     let lengths_end = start + values.len().div_ceil(2);
     out.resize(start + bytes_max(values.len()), 0);
     let (lengths, bytes) = out.split_at_mut(lengths_end);
     let mut end = 0;
-    for (pair, lengths) in values.chunks(2).zip(lengths.iter_mut().skip(start)) {
-        let (first, second) = match *pair {
-            [first, second] => (first, second),
-            [first] => (first, Some(0)),
-            _ => break,
-        };
-        let (first, first_mark, first_length) = coded(first);
-        let (second, second_mark, second_length) = coded(second);
-        *lengths = first_mark | second_mark << 4;
+    let mut write = |value: &T| {
+        let (coded, mark, length) = coded(value);
         // all eight bytes are written, the next value covers those that say nothing
         if let Some(to) = bytes.get_mut(end..end + VALUE_BYTES) {
-            to.copy_from_slice(&first.to_le_bytes());
+            to.copy_from_slice(&coded.to_le_bytes());
         }
-        end += first_length;
-        if let Some(to) = bytes.get_mut(end..end + VALUE_BYTES) {
-            to.copy_from_slice(&second.to_le_bytes());
+        end += length;
+        mark
+    };
+    let pairs = values.chunks_exact(2);
+    let last = pairs.remainder().first();
+    let mut lengths = lengths.iter_mut().skip(start);
+    for (pair, lengths) in pairs.zip(lengths.by_ref()) {
+        if let [first, second] = pair {
+            *lengths = write(first) | write(second) << 4;
         }
-        end += second_length;
+    }
+    if let (Some(last), Some(lengths)) = (last, lengths.next()) {
+        *lengths = write(last);
     }
     out.truncate(lengths_end + end);
 }
 
 /// A value's bytes, as a number, what is told of their length, and how many are kept.
 #[inline]
-fn coded(value: Option<i64>) -> (u64, u8, usize) {
-    let Some(value) = value else {
-        return (0, ABSENT, 0);
-    };
+fn coded(value: i64) -> (u64, u8, usize) {
     let coded = ((value << 1) ^ (value >> 63)) as u64;
-    let length = (71 - coded.leading_zeros() as u8) / 8;
-    (coded, length, usize::from(length))
+    let length = coded.checked_ilog2().map_or(0, |highest| highest / 8 + 1);
+    (coded, length as u8, length as usize)
 }
 
 pub(super) fn read(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Option<i64>>, Error> {

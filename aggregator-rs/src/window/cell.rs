@@ -6,7 +6,7 @@ use super::{PointKind, MEAN_SCALE};
 use crate::calendar::Bounds;
 use crate::error::Error;
 use crate::rounding::divide_half_even;
-use crate::table::{STATISTICS_COLUMNS, WINDOW_COLUMNS};
+use crate::table::WINDOW_COLUMNS;
 use crate::totaliser::{Bound, Step};
 use crate::varint::{write_i64, write_option, Reader};
 
@@ -26,13 +26,6 @@ impl Cell {
             sums: Sums::new(with_statistics),
             ..Cell::default()
         }
-    }
-
-    /// Standard deviation, middle value, and the value that 95 of 100 do not exceed.
-    pub(super) fn statistics(&self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
-        let statistics = self.sums.statistics.as_ref()?;
-        let [middle, high] = statistics.sample.quantiles([50, 95]);
-        Some([statistics.moments.deviation(), middle, high])
     }
 
     /// Settle the ends of the cell's window that lie within the step.

@@ -8,9 +8,9 @@ use super::sums::Sums;
 use super::{Good, PointKind, PointStep, WindowRow, BRIDGE_PERIODS};
 use crate::calendar::{Bounds, Calendar, Span};
 use crate::error::Error;
-use crate::table::WINDOW_COLUMNS;
+use crate::table::{STATISTICS_COLUMNS, WINDOW_COLUMNS};
 use crate::totaliser::doubt_ms;
-use crate::varint::{write_i64, write_u64, Reader};
+use crate::varint::{write_i64, write_option, write_u64, Reader};
 
 /// The points of the group that windows are made over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,21 +29,27 @@ struct Window {
     /// The time up to which held values have been weighed.
     weighed_ms: i64,
     cells: Vec<Cell>,
+    /// [`STATISTICS_COLUMNS`] values per point that has statistics, once it has ended: no value
+    /// comes to them any more, and the values they are made of take much memory.
+    statistics: Vec<Option<i64>>,
 }
 
 /// The windows of one length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Level {
     length_ms: i64,
+    /// Whether its windows are one stretch each: then they take the statistics of that.
+    is_shortest: bool,
     open: Option<Window>,
     /// Past their end.
     closing: VecDeque<Window>,
 }
 
 impl Level {
-    pub(super) fn new(length_ms: i64) -> Level {
+    pub(super) fn new(length_ms: i64, is_shortest: bool) -> Level {
         Level {
             length_ms,
+            is_shortest,
             open: None,
             closing: VecDeque::new(),
         }
@@ -56,13 +62,15 @@ impl Level {
 
     /// Open the window that `at_ms` lies in, unless one is open; return its bounds.
     pub(super) fn open(&mut self, at_ms: i64, points: &Points) -> Bounds {
+        let new_cell = |sampled: bool| Cell::new(sampled && !self.is_shortest);
         let open = self.open.get_or_insert_with(|| {
             let bounds = points.calendar.bounds(at_ms, Span::of(self.length_ms));
             Window {
                 bounds,
                 rows: 0,
                 weighed_ms: bounds.start_ms,
-                cells: points.sampled.iter().map(|&it| Cell::new(it)).collect(),
+                cells: points.sampled.iter().map(|&it| new_cell(it)).collect(),
+                statistics: Vec::new(),
             }
         });
         open.bounds
@@ -88,12 +96,21 @@ impl Level {
         for (cell, sums) in open.cells.iter_mut().zip(sums) {
             cell.sums.merge(sums);
         }
+        if self.is_shortest {
+            open.statistics = sums.iter().filter_map(Sums::figures).flatten().collect();
+        }
     }
 
     /// Move the open window to `closing` when it has ended by `to_ms`.
     pub(super) fn end(&mut self, to_ms: i64) {
         let ended = |open: &mut Window| open.bounds.end_ms <= to_ms;
-        self.closing.extend(self.open.take_if(ended));
+        let mut ended = self.open.take_if(ended);
+        if let Some(window) = ended.as_mut().filter(|_| !self.is_shortest) {
+            let figures = |cell: &mut Cell| cell.sums.take_figures();
+            let figures = window.cells.iter_mut().filter_map(figures);
+            window.statistics = figures.flatten().collect();
+        }
+        self.closing.extend(ended);
     }
 
     /// Settle the ends of the windows that lie within the steps.
@@ -117,12 +134,10 @@ impl Level {
         points: &Points,
     ) -> Vec<WindowRow> {
         let mut rows = Vec::new();
-        while let Some(window) = self.closing.front() {
-            if window.waits(settled_ms, doubted, points) {
-                break;
-            }
-            rows.push(window.finish(&points.kinds));
-            self.closing.pop_front();
+        let is_complete = |window: &Window| !window.waits(settled_ms, doubted, points);
+        while self.closing.front().is_some_and(is_complete) {
+            let complete = self.closing.pop_front();
+            rows.extend(complete.map(|window| window.finish(&points.kinds)));
         }
         rows
     }
@@ -139,6 +154,9 @@ impl Level {
                 cell.save(out, *kind);
             }
         }
+        for figure in self.closing.iter().flat_map(|window| &window.statistics) {
+            write_option(out, *figure);
+        }
     }
 
     /// Read the state that [`Level::save`] wrote for windows of the same shape.
@@ -148,11 +166,14 @@ impl Level {
         self.open = None;
         self.closing.clear();
         for index in 0..open + closing {
+            let is_open = index < open;
             let start_ms = reader.i64()?;
             let rows = reader.count("rows", u32::MAX as usize)? as u32;
             let weighed_ms = reader.i64()?;
             let shapes = points.kinds.iter().zip(&points.sampled);
-            let cells = shapes.map(|(kind, sampled)| Cell::load(reader, *kind, *sampled));
+            let cells = shapes.map(|(kind, sampled)| {
+                Cell::load(reader, *kind, *sampled && is_open && !self.is_shortest)
+            });
             let window = Window {
                 cells: cells.collect::<Result<_, _>>()?,
                 bounds: Bounds {
@@ -161,12 +182,18 @@ impl Level {
                 },
                 rows,
                 weighed_ms,
+                statistics: Vec::new(),
             };
-            if index < open {
+            if is_open {
                 self.open = Some(window);
             } else {
                 self.closing.push_back(window);
             }
+        }
+        let sampled = points.sampled.iter().filter(|&&it| it).count();
+        for window in &mut self.closing {
+            let figures = (0..sampled * STATISTICS_COLUMNS).map(|_| reader.option());
+            window.statistics = figures.collect::<Result<_, _>>()?;
         }
         Ok(())
     }
@@ -190,16 +217,15 @@ impl Window {
         waited_ms < longest_ms.max().unwrap_or(0)
     }
 
-    fn finish(&self, kinds: &[PointKind]) -> WindowRow {
+    fn finish(self, kinds: &[PointKind]) -> WindowRow {
         let mut row = WindowRow {
             start_ms: self.bounds.start_ms,
             values: Vec::with_capacity(kinds.len() * WINDOW_COLUMNS),
             uncertainties: Vec::new(),
-            statistics: Vec::new(),
+            statistics: self.statistics,
         };
         for (cell, kind) in self.cells.iter().zip(kinds) {
             row.values.extend_from_slice(&cell.finish(*kind, self.rows));
-            row.statistics.extend(cell.statistics().iter().flatten());
             if kind.is_guarded() {
                 let uncertainty = cell.energy().map(|(_, uncertainty)| uncertainty);
                 row.uncertainties.push(uncertainty);

@@ -68,19 +68,31 @@ impl<'a> Run<'a> {
         sums: &mut [Sums],
         before: &[Option<Good>],
     ) {
+        let rows = self.rows.columns::<N>(point);
         let mut columns = [Column::default(); N];
-        for (column, good) in columns.iter_mut().zip(before) {
-            column.last = good.map_or(0, |good| good.value);
+        let first_span_ms = self.spans_ms.first().copied().unwrap_or(0);
+        for (column, good) in columns.iter_mut().zip(before.iter().flatten()) {
+            column.weigh(good.value, first_span_ms);
         }
-        let mut rows = self.rows.columns::<N>(point).zip(&self.spans_ms);
-        if let Some((row, &span_ms)) = rows.next() {
+        for (row, &span_ms) in rows.clone().zip(self.spans_ms.iter().skip(1)) {
             for (column, &value) in columns.iter_mut().zip(row) {
-                column.begin(value, span_ms);
+                column.weigh(value, span_ms);
             }
         }
-        for (row, &span_ms) in rows {
+        // a loop of its own: a processor has registers for either, and not for both
+        if let Some(row) = rows.clone().next() {
             for (column, &value) in columns.iter_mut().zip(row) {
-                column.take(value, span_ms);
+                column.begin(value);
+            }
+        }
+        for row in rows.clone() {
+            for (column, &value) in columns.iter_mut().zip(row) {
+                column.take(value);
+            }
+        }
+        if let Some(row) = rows.last() {
+            for (column, &value) in columns.iter_mut().zip(row) {
+                column.last = value;
             }
         }
         let lanes = (point..)
@@ -88,7 +100,7 @@ impl<'a> Run<'a> {
             .zip(columns)
             .zip(before.iter().flatten());
         for (((point, sums), column), good) in lanes {
-            let values = self.rows.columns(point).map(|&[value]| value);
+            let values = self.rows.column(point);
             let added = sums.add(
                 &column,
                 good.value,

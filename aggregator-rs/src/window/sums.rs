@@ -1,12 +1,11 @@
 //! What the rows of a stretch of time come to for one point, so that neighbouring stretches add up
 //! to the whole without an error: counts, extremes, exact sums, and the values at the two ends.
 
-use std::iter;
-
 use super::Good;
 use crate::error::Error;
 use crate::moments::Moments;
 use crate::quantile::Sample;
+use crate::table::STATISTICS_COLUMNS;
 use crate::varint::{write_i128, write_i64, write_u64, Reader};
 
 /// What only points that are asked for it keep.
@@ -46,22 +45,25 @@ pub(super) struct Column {
 }
 
 impl Column {
-    /// Take in the first value, when the one before it counts for `span_ms`.
+    /// Begin with the first value.
     #[inline]
-    pub(super) fn begin(&mut self, value: i64, span_ms: i64) {
+    pub(super) fn begin(&mut self, value: i64) {
         self.first = value;
         self.min = value;
         self.max = value;
-        self.take(value, span_ms);
     }
 
-    /// Take in a value, when the one before it counts for `span_ms`.
+    /// Take in a value.
     #[inline]
-    pub(super) fn take(&mut self, value: i64, span_ms: i64) {
-        self.weighted = self.weighted.wrapping_add(self.last.wrapping_mul(span_ms));
+    pub(super) fn take(&mut self, value: i64) {
         self.min = self.min.min(value);
         self.max = self.max.max(value);
-        self.last = value;
+    }
+
+    /// Take in that a value was held for so long.
+    #[inline]
+    pub(super) fn weigh(&mut self, value: i64, span_ms: i64) {
+        self.weighted = self.weighted.wrapping_add(value.wrapping_mul(span_ms));
     }
 
     /// The largest magnitude of its values and of the one before.
@@ -91,6 +93,21 @@ impl Sums {
             statistics,
             ..Sums::default()
         };
+    }
+
+    /// Standard deviation, middle value, and the value that 95 of 100 do not exceed, where they are
+    /// asked for.
+    pub(super) fn figures(&self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
+        let statistics = self.statistics.as_ref()?;
+        let [middle, high] = statistics.sample.quantiles((self.min, self.max), [50, 95]);
+        Some([statistics.moments.deviation(), middle, high])
+    }
+
+    /// The same, when nothing comes any more: what they are made of is let go.
+    pub(super) fn take_figures(&mut self) -> Option<[Option<i64>; STATISTICS_COLUMNS]> {
+        let figures = self.figures();
+        self.statistics = None;
+        figures
     }
 
     /// Weigh the value that is held, for the part of the time that it stands for its point.
@@ -141,16 +158,10 @@ impl Sums {
             return false;
         }
         if let Some(statistics) = &mut self.statistics {
-            let held = iter::once(before).chain(values.clone()).zip(spans_ms);
-            // a square of 64 bits, and a sum of 128: below 2^32 the one, with the above the other
-            let squares = held.fold(0, |sum: u128, (value, &span_ms)| {
-                let magnitude = value.unsigned_abs();
-                sum + u128::from(magnitude.wrapping_mul(magnitude)) * span_ms as u128
-            });
             let moments = &mut statistics.moments;
-            if magnitude > u64::from(u32::MAX)
-                || !moments.hold_all(covered_ms, column.weighted, squares)
-            {
+            let squares = squares(magnitude, before, covered_ms, spans_ms, values.clone());
+            let added = squares.is_some_and(|it| moments.hold_all(covered_ms, column.weighted, it));
+            if !added {
                 return false;
             }
             statistics.sample.extend(values);
@@ -221,4 +232,31 @@ impl Sums {
             },
         })
     }
+}
+
+/// The squares of `before` and of all values but the last, each times how long it counts; none where
+/// 128 bits may not hold that, for the largest magnitude among them.
+fn squares(
+    magnitude: u64,
+    before: i64,
+    covered_ms: i64,
+    spans_ms: &[i64],
+    values: impl Iterator<Item = i64>,
+) -> Option<u128> {
+    if magnitude > u64::from(u32::MAX) {
+        return None;
+    }
+    let covered_ms = covered_ms as u64;
+    let square = |value: i64| value.wrapping_mul(value) as u64;
+    let (&first_ms, spans_ms) = spans_ms.split_first()?;
+    let first = u128::from(square(before)) * first_ms as u128;
+    let held = values.zip(spans_ms);
+    let rest = if (magnitude * magnitude).checked_mul(covered_ms).is_some() {
+        let share = held.map(|(value, &span_ms)| square(value) * span_ms as u64);
+        u128::from(share.sum::<u64>())
+    } else {
+        let share = held.map(|(value, &span_ms)| u128::from(square(value)) * span_ms as u128);
+        share.sum()
+    };
+    Some(first + rest)
 }
