@@ -1,7 +1,7 @@
 #!/usr/bin/env escript
-%% Reads an EMQX rule file as EMQX does, file:consult/1, and decides questions by it as EMQX 5.4 does:
-%% the first rule that fits decides; a filter that is asked for fits a rule's filter level by level; a
-%% name is put into a topic as it is, which EMQX from 5.7 on refuses for a name with + or #.
+%% Reads an EMQX rule file as EMQX does, file:consult/1, and decides questions by it as EMQX 5.4.1 and
+%% 5.8.9 do: the first rule that fits decides; a filter that is asked for fits a rule's filter level by
+%% level; a name is put into a topic as it is, which EMQX from 6.3 on refuses for one with + or #.
 %%
 %%     escript emqx_acl.escript FILE < QUESTIONS
 %%
@@ -43,7 +43,7 @@ what(_, all) -> true;
 what(Action, Action) when Action =:= publish; Action =:= subscribe -> true;
 what(_, Other) when Other =:= publish; Other =:= subscribe -> false.
 
-%% EMQX takes the word all for a rule's topics only from 5.8.9 on: before that it does not start.
+%% EMQX takes the word all for a rule's topics from 5.8.9 on; one before that does not start.
 in(User, Topic, Topics) when is_list(Topics) ->
     lists:any(fun(Filter) -> filter(User, Topic, Filter) end, Topics).
 

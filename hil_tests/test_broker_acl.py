@@ -59,12 +59,7 @@ def mosquitto(folder: Path, changes: dict[str, str] | None = None) -> Iterator[B
     texts["mosquitto.conf"] = f"user root\n{texts['mosquitto.conf']}"
     for name, text in texts.items():
         (folder / name).write_text(text, "utf-8")
-    (folder / "platform.passwd").touch(0o600)
-    accounts = {}
-    for user, password in PASSWORDS.items():
-        assert PASSWD is not None
-        subprocess.run([PASSWD, "-b", folder / "platform.passwd", user, password], check=True)
-        accounts[user] = Account(password=password)
+    accounts = {name: _password(folder / "platform.passwd", name) for name in PASSWORDS}
     for name in GATEWAYS:
         pair = authority.issue(name, host=name)
         accounts[name] = Account(cert_file=str(pair.cert_file), cert_key_file=str(pair.key_file))
@@ -83,6 +78,14 @@ def mosquitto(folder: Path, changes: dict[str, str] | None = None) -> Iterator[B
         accounts=accounts,
     )
     child.kill()
+
+
+def _password(file: Path, name: str) -> Account:
+    password = PASSWORDS.get(name, f"{name}'s own")
+    file.touch(0o600)
+    assert PASSWD is not None
+    subprocess.run([PASSWD, "-b", file, name, password], check=True)
+    return Account(password=password)
 
 
 @pytest.fixture
@@ -205,3 +208,16 @@ async def test_an_open_door_shows(tmp_path: Path) -> None:
     with mosquitto(tmp_path, {"allow_anonymous false": "allow_anonymous true"}) as broker:
         troubles = await broker_rules.strangers(impatient(broker), MARKER)
     assert troubles == ["nobody at the platform's port comes in"]
+
+
+async def test_gateways_with_passwords_are_kept_apart_as_those_with_certificates(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "gateways.passwd"
+    accounts = {name: _password(file, name) for name in GATEWAYS}
+    by_certificate = "require_certificate true\nuse_identity_as_username true"
+    with mosquitto(tmp_path, {by_certificate: f"password_file {file}"}) as broker:
+        known = replace(impatient(broker), accounts=broker.accounts | accounts)
+        told = [trial async for trial in broker_rules.trials(known, MARKER)]
+    assert len(told) == 4
+    assert all(not troubles for _, troubles in told), told

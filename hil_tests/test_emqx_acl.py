@@ -1,8 +1,8 @@
 """The shipped rules for EMQX: terms that Erlang reads; every account on every topic.
 
 EMQX itself does not run here, as no package of it can be had. The rules are decided by a script of
-our own in its language; EMQX 5.4.1 gave the same answers when it was asked by hand, over MQTT
-(deploy/broker/README.md).
+our own in its language; EMQX 5.4.1 and 5.8.9 gave the same answers when they were asked by hand,
+over MQTT (deploy/broker/README.md).
 """
 
 from __future__ import annotations
