@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiomqtt
 import pytest
 
-from edgeagg import tls, topics
-from hil_tests.certificates import Authority, Pair
+from edgeagg import topics
+from hil_tests import broker_rules
+from hil_tests.broker_rules import MESSAGE_BYTES_MAX, Account, Broker
+from hil_tests.certificates import Authority
 from hil_tests.services.process import Child, accepts_connections, free_port, tied_to_parent
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "broker"
@@ -32,221 +33,191 @@ pytestmark = [
 ]
 
 GATEWAYS = ("qp-0001", "qp-0002")
-UP = {"hello": topics.hello, "batch": topics.batch, "answer": topics.answer}
-DOWN = {"receipt": topics.receipt, "command": topics.command}
-TOPICS = [
-    *(make(gateway) for make in {**UP, **DOWN}.values() for gateway in GATEWAYS),
-    "edgeagg/v1/qp-0001/other",
-    "edgeagg/v1/qp-0001",
-    "edgeagg/v2/qp-0001/batch",
-    "anything",
-    "$SYS/broker/log",
-]
 PASSWORDS = {"receiver": "one of them", "operator": "the other"}
-MESSAGE_BYTES_MAX = 256 * 1024
+MARKER = b"0123456789abcdef"
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A broker with the shipped files, and what its clients need."""
-
-    folder: Path
-    authority: Authority
-    gateways: dict[str, Pair]
-    gateway_port: int
-    platform_port: int
-
-    def gateway(self, name: str, client_id: str | None = None) -> aiomqtt.Client:
-        pair = self.gateways[name]
-        files = tls.TlsFiles(
-            ca_file=str(self.authority.ca_file),
-            cert_file=str(pair.cert_file),
-            cert_key_file=str(pair.key_file),
-        )
-        return self._client(self.gateway_port, files, client_id or f"edgeagg-{name}-platform")
-
-    def platform(self, user: str, password: str | None = None) -> aiomqtt.Client:
-        files = tls.TlsFiles(ca_file=str(self.authority.ca_file))
-        return self._client(self.platform_port, files, None, user, password or PASSWORDS[user])
-
-    def client(self, name: str) -> aiomqtt.Client:
-        return self.gateway(name) if name in GATEWAYS else self.platform(name)
-
-    @staticmethod
-    def _client(
-        port: int,
-        files: tls.TlsFiles,
-        client_id: str | None,
-        user: str | None = None,
-        password: str | None = None,
-    ) -> aiomqtt.Client:
-        return aiomqtt.Client(
-            "localhost",
-            port,
-            identifier=client_id,
-            username=user,
-            password=password,
-            tls_context=tls.context(files),
-            protocol=aiomqtt.ProtocolVersion.V311,
-            timeout=3,
-        )
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Run mosquitto on the shipped files, with their folder and their ports replaced."""
-    authority = Authority(tmp_path, "gateways-ca")
+@contextmanager
+def mosquitto(folder: Path, changes: dict[str, str] | None = None) -> Iterator[Broker]:
+    """Run mosquitto on the shipped files, with their folder, ports and `changes` replaced."""
+    authority = Authority(folder, "gateways-ca")
     authority.issue("broker")
-    gateways = {name: authority.issue(name, host=name) for name in GATEWAYS}
     ports = free_port(), free_port()
-    text = (SHIPPED / "mosquitto.conf").read_text("utf-8")
-    for shipped, here in (("8883", ports[0]), ("8884", ports[1])):
-        assert f"\nlistener {shipped}\n" in text
-        text = text.replace(f"\nlistener {shipped}\n", f"\nlistener {here} 127.0.0.1\n")
-    assert FOLDER in text
-    configuration = tmp_path / "mosquitto.conf"
+    here = {
+        f"\nlistener {port}\n": f"\nlistener {own} 127.0.0.1\n"
+        for port, own in zip((8883, 8884), ports, strict=True)
+    }
+    here[FOLDER] = str(folder)
+    texts = {
+        name: (SHIPPED / name).read_text("utf-8")
+        for name in ("mosquitto.conf", "gateways.acl", "platform.acl")
+    }
+    for before, after in (here | (changes or {})).items():
+        assert any(before in text for text in texts.values()), before
+        texts = {name: text.replace(before, after) for name, text in texts.items()}
     # as another user mosquitto could not read the test's folder
-    configuration.write_text(f"user root\n{text.replace(FOLDER, str(tmp_path))}", "utf-8")
-    for name in ("gateways.acl", "platform.acl"):
-        shutil.copy(SHIPPED / name, tmp_path / name)
-    passwords = tmp_path / "platform.passwd"
-    passwords.touch(0o600)
-    for user, password in PASSWORDS.items():
-        assert PASSWD is not None
-        subprocess.run([PASSWD, "-b", passwords, user, password], check=True)
+    texts["mosquitto.conf"] = f"user root\n{texts['mosquitto.conf']}"
+    for name, text in texts.items():
+        (folder / name).write_text(text, "utf-8")
+    accounts = {name: _password(folder / "platform.passwd", name) for name in PASSWORDS}
+    for name in GATEWAYS:
+        pair = authority.issue(name, host=name)
+        accounts[name] = Account(cert_file=str(pair.cert_file), cert_key_file=str(pair.key_file))
     child = Child(
-        tied_to_parent([str(MOSQUITTO), "-c", str(configuration)]),
+        tied_to_parent([str(MOSQUITTO), "-c", str(folder / "mosquitto.conf")]),
         name="broker",
-        log=tmp_path / "broker.log",
+        log=folder / "broker.log",
     )
     child.start()
     child.wait_ready(lambda: all(map(accepts_connections, ports)))
-    yield Site(tmp_path, authority, gateways, *ports)
+    yield Broker(
+        host="localhost",
+        gateway_port=ports[0],
+        platform_port=ports[1],
+        ca_file=str(authority.ca_file),
+        accounts=accounts,
+    )
     child.kill()
 
 
-@dataclass(slots=True)
-class Ear:
-    """One account that subscribes to everything, and what it gets to hear."""
-
-    name: str
-    heard: set[tuple[str, bytes]] = field(default_factory=set)
-
-    async def listen(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
-            self.heard.add((message.topic.value, bytes(message.payload)))
+def _password(file: Path, name: str) -> Account:
+    password = PASSWORDS.get(name, f"{name}'s own")
+    file.touch(0o600)
+    assert PASSWD is not None
+    subprocess.run([PASSWD, "-b", file, name, password], check=True)
+    return Account(password=password)
 
 
-@contextlib.asynccontextmanager
-async def everybody(site: Site) -> AsyncIterator[tuple[dict[str, aiomqtt.Client], list[Ear]]]:
-    """Connect every account and let each try to hear all there is."""
-    ears = [Ear(name) for name in (*GATEWAYS, *PASSWORDS)]
-    async with contextlib.AsyncExitStack() as stack:
-        clients = {}
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        for ear in ears:
-            client = await stack.enter_async_context(site.client(ear.name))
-            clients[ear.name] = client
-            for wanted in ("#", "$SYS/#", "edgeagg/v1/+/+", *TOPICS):
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await client.subscribe(wanted, qos=1)
-            listening = tasks.create_task(ear.listen(client))
-            stack.callback(listening.cancel)
-        yield clients, ears
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with mosquitto(tmp_path) as made:
+        yield made
 
 
-def may_publish(name: str) -> set[str]:
-    if name == "receiver":
-        return {topics.receipt(gateway) for gateway in GATEWAYS}
-    if name == "operator":
-        return {topics.command(gateway) for gateway in GATEWAYS}
-    return {make(name) for make in UP.values()}
+def impatient(broker: Broker) -> Broker:
+    """Return the same for who waits in vain: the MQTT client notices no refusal before CONNACK."""
+    return replace(broker, answer_timeout_s=1.0)
 
 
-def may_hear(name: str) -> set[str]:
-    if name == "receiver":
-        return {make(gateway) for make in (topics.hello, topics.batch) for gateway in GATEWAYS}
-    if name == "operator":
-        return {topics.answer(gateway) for gateway in GATEWAYS}
-    return {make(name) for make in DOWN.values()}
+async def test_every_account_on_every_topic(broker: Broker) -> None:
+    assert await broker_rules.every_account_on_every_topic(broker, MARKER) == []
 
 
-async def test_every_account_on_every_topic(site: Site) -> None:
-    async with everybody(site) as (clients, ears):
-        for name, client in clients.items():
-            for topic in TOPICS:
-                await client.publish(topic, name.encode(), qos=1)
-        # what is allowed comes behind everything that is not
-        for name, client in clients.items():
-            for topic in may_publish(name):
-                await client.publish(topic, b"the end of " + name.encode(), qos=1)
-        expected = {
-            ear.name: {
-                (topic, payload)
-                for name in clients
-                for topic in may_publish(name) & may_hear(ear.name)
-                for payload in (name.encode(), b"the end of " + name.encode())
-            }
-            for ear in ears
-        }
-        async with asyncio.timeout(20):
-            while any(expected[ear.name] - ear.heard for ear in ears):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        for ear in ears:
-            assert ear.heard == expected[ear.name], ear.name
-    # the matrix is not empty: each of them may do something, and nobody everything
-    assert all(0 < len(found) < 2 * len(TOPICS) for found in expected.values())
+async def test_the_table_allows_each_account_something_and_nobody_everything() -> None:
+    tried = broker_rules.tried_topics(GATEWAYS)
+    for name in (*GATEWAYS, *PASSWORDS):
+        allowed = broker_rules.may_publish(name, GATEWAYS), broker_rules.may_hear(name, GATEWAYS)
+        assert all(topics_of < set(tried) and topics_of for topics_of in allowed)
+        assert not allowed[0] & allowed[1]
 
 
-async def test_a_message_above_256_kib_is_not_passed_on(site: Site) -> None:
-    async with everybody(site) as (clients, ears):
-        receiver = next(ear for ear in ears if ear.name == "receiver")
-        topic = topics.batch("qp-0001")
+@pytest.mark.parametrize(
+    ("shipped", "broken", "trouble"),
+    [
+        ("%u/receipt", "+/receipt", "qp-0001 hears on edgeagg/v1/qp-0002/receipt: receiver"),
+        ("%u/batch", "+/batch", "receiver hears on edgeagg/v1/qp-0001/batch: qp-0002"),
+        ("+/answer", "+/+", "operator hears on edgeagg/v1/qp-0001/batch: qp-0001"),
+        ("write edgeagg/v1/%u/hello", "read #", "receiver misses on edgeagg/v1/qp-0001/hello: "),
+    ],
+)
+async def test_a_wrong_rule_shows(tmp_path: Path, shipped: str, broken: str, trouble: str) -> None:
+    with mosquitto(tmp_path, {shipped: broken}) as broker:
+        hasty = replace(broker, hear_timeout_s=0.5)
+        troubles = await broker_rules.every_account_on_every_topic(hasty, MARKER)
+    assert any(found.startswith(trouble) for found in troubles), troubles
+
+
+async def test_a_message_above_256_kib_is_not_passed_on(broker: Broker) -> None:
+    topic = topics.batch("qp-0001")
+    names, filters = ["qp-0001", "receiver"], [topics.BATCHES]
+    async with broker_rules.listening(broker, names, b"", filters) as (clients, ears):
         for size in (MESSAGE_BYTES_MAX + 1, MESSAGE_BYTES_MAX):
             await clients["qp-0001"].publish(topic, bytes(size), qos=1)
-        async with asyncio.timeout(20):
-            while not receiver.heard:  # noqa: ASYNC110 - the ear has no event
-                await asyncio.sleep(0.01)
-        assert receiver.heard == {(topic, bytes(MESSAGE_BYTES_MAX))}
+        passed = {(topic, bytes(MESSAGE_BYTES_MAX))}
+        await ears[1].wait(passed, broker.hear_timeout_s)
+        assert ears[1].heard == passed
 
 
-async def publish_twice(site: Site, *, payload: bytes, retain: bool = False) -> None:
-    async with site.gateway("qp-0001") as client:
+async def test_long_and_retained_messages_come_to_nothing(broker: Broker) -> None:
+    hasty = impatient(broker)
+    assert await broker_rules.long_and_retained_messages(hasty, MARKER) == []
+
+
+@pytest.mark.parametrize(
+    ("shipped", "broken", "trouble"),
+    [
+        ("message_size_limit 262144", "", "hears on edgeagg/v1/qp-0001/batch: long"),
+        ("retain_available false", "", "hears on edgeagg/v1/qp-0001/batch: stays"),
+    ],
+)
+async def test_a_broker_that_passes_on_too_much_shows(
+    tmp_path: Path, shipped: str, broken: str, trouble: str
+) -> None:
+    with mosquitto(tmp_path, {shipped: broken}) as broker:
+        troubles = await broker_rules.long_and_retained_messages(impatient(broker), MARKER)
+    assert any(trouble in found for found in troubles), troubles
+
+
+async def publish_twice(broker: Broker, *, payload: bytes, retain: bool = False) -> None:
+    async with broker.account("qp-0001") as client:
         await client.publish(topics.batch("qp-0001"), payload, qos=1, retain=retain)
         await client.publish(topics.batch("qp-0001"), b"later", qos=1)
 
 
-async def test_a_much_longer_message_or_a_retained_one_ends_the_connection(site: Site) -> None:
-    with pytest.raises(aiomqtt.MqttError):
-        await publish_twice(site, payload=bytes(1 << 20))
-    with pytest.raises(aiomqtt.MqttError):
-        await publish_twice(site, payload=b"stays", retain=True)
-    await publish_twice(site, payload=b"allowed")
+async def test_a_much_longer_message_or_a_retained_one_ends_the_connection(
+    broker: Broker,
+) -> None:
+    for payload, retain in ((bytes(1 << 20), False), (b"stays", True)):
+        with pytest.raises(aiomqtt.MqttError):
+            await publish_twice(impatient(broker), payload=payload, retain=retain)
+    await publish_twice(broker, payload=b"allowed")
 
 
-async def test_nobody_is_thrown_out_by_another_who_takes_their_client_id(site: Site) -> None:
-    async with site.gateway("qp-0001", "mine") as client, site.gateway("qp-0002", "mine") as other:
+async def test_nobody_is_thrown_out_by_another_who_takes_their_client_id(broker: Broker) -> None:
+    async with (
+        broker.account("qp-0001", "mine") as client,
+        broker.account("qp-0002", "mine") as other,
+    ):
         await client.publish(topics.hello("qp-0001"), b"here", qos=1)
         await other.publish(topics.hello("qp-0002"), b"here too", qos=1)
         await client.publish(topics.hello("qp-0001"), b"still here", qos=1)
 
 
-async def test_nobody_comes_in_without_what_their_port_asks_for(site: Site) -> None:
-    stranger = Authority(site.folder, "stranger").issue("qp-0001-stolen-name")
-    own = tls.TlsFiles(ca_file=str(site.authority.ca_file))
-    forged = tls.TlsFiles(
-        ca_file=own.ca_file,
-        cert_file=str(stranger.cert_file),
-        cert_key_file=str(stranger.key_file),
-    )
-    for client in (
-        site._client(site.gateway_port, own, "no-certificate"),
-        site._client(site.gateway_port, own, "password", "receiver", PASSWORDS["receiver"]),
-        site._client(site.gateway_port, forged, "of-a-stranger"),
-        site._client(site.platform_port, own, "no-password"),
-        site.platform("receiver", "wrong"),
-        site.platform("qp-0001", "anything"),
-    ):
-        with pytest.raises(aiomqtt.MqttError):
-            async with client:
-                pass
+async def test_no_gateway_passes_for_another_or_for_the_platform(broker: Broker) -> None:
+    assert await broker_rules.gateways_that_pretend(broker, MARKER) == []
+
+
+async def test_a_last_will_in_anothers_name_shows(tmp_path: Path) -> None:
+    with mosquitto(tmp_path, {"%u/hello": "+/hello"}) as broker:
+        troubles = await broker_rules.gateways_that_pretend(broker, MARKER)
+    assert "receiver hears on edgeagg/v1/qp-0002/hello: a last will" in troubles
+
+
+async def test_nobody_comes_in_without_what_their_port_asks_for(broker: Broker) -> None:
+    hasty = impatient(broker)
+    assert await broker_rules.strangers(hasty, MARKER) == []
+    folder = Path(broker.ca_file).parent
+    stranger = Authority(folder, "stranger").issue("qp-0001-stolen-name")
+    forged = Account(cert_file=str(stranger.cert_file), cert_key_file=str(stranger.key_file))
+    with pytest.raises(aiomqtt.MqttError):
+        async with hasty.client(broker.gateway_port, forged):
+            pass
+
+
+async def test_an_open_door_shows(tmp_path: Path) -> None:
+    with mosquitto(tmp_path, {"allow_anonymous false": "allow_anonymous true"}) as broker:
+        troubles = await broker_rules.strangers(impatient(broker), MARKER)
+    assert troubles == ["nobody at the platform's port comes in"]
+
+
+async def test_gateways_with_passwords_are_kept_apart_as_those_with_certificates(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "gateways.passwd"
+    accounts = {name: _password(file, name) for name in GATEWAYS}
+    by_certificate = "require_certificate true\nuse_identity_as_username true"
+    with mosquitto(tmp_path, {by_certificate: f"password_file {file}"}) as broker:
+        known = replace(impatient(broker), accounts=broker.accounts | accounts)
+        told = [trial async for trial in broker_rules.trials(known, MARKER)]
+    assert len(told) == 4
+    assert all(not troubles for _, troubles in told), told

@@ -1,6 +1,8 @@
 """The shipped rules for EMQX: terms that Erlang reads; every account on every topic.
 
-EMQX itself does not run here. The rules are decided by a script of our own in its language.
+EMQX itself does not run here, as no package of it can be had. The rules are decided by a script of
+our own in its language; EMQX 5.4.1 and 5.8.9 gave the same answers when they were asked by hand,
+over MQTT (deploy/broker/README.md).
 """
 
 from __future__ import annotations
@@ -72,8 +74,9 @@ def test_every_account_may_do_what_the_table_says_and_nothing_else() -> None:
     ("shipped", "broken"),
     [
         ("${username}/receipt", "+/receipt"),
-        ('{deny, {username, "operator"}, all, all}.', ""),
+        ('{deny, {username, "operator"}, all, ["#"]}.', ""),
         ("{deny, all}.", "{allow, all}."),
+        ('{deny, {username, {re, "[^a-z0-9-]"}}, all, ["#"]}.', ""),
     ],
 )
 def test_a_rule_that_is_wider_shows(tmp_path: Path, shipped: str, broken: str) -> None:
