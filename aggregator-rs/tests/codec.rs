@@ -283,8 +283,8 @@ fn a_few_bytes_cannot_claim_a_huge_table() {
         decode(CODEC_DELTA, &bomb),
         Err(Error::TooLarge { what: "cells", .. })
     ));
-    // form, checksum, one table: readings, group 0, 65536 rows, 8192 columns
-    let bomb = [0, 0, 0, 0, 0, 1, 1, 0, 0x80, 0x80, 0x04, 0x80, 0x40];
+    // one table alone, checksum: readings of group 0, 65536 rows, 8192 columns
+    let bomb = [18, 0, 0, 0, 0, 1, 0x80, 0x80, 0x04, 0x80, 0x40];
     assert!(matches!(
         decode(CODEC_CM, &bomb),
         Err(Error::TooLarge { what: "cells", .. })
@@ -314,13 +314,26 @@ fn an_unknown_codec_is_named() {
 }
 
 #[test]
-fn an_unknown_form_of_a_payload_is_refused() {
-    let mut payload = encode_as(CODEC_CM, &[]).unwrap();
-    payload[0] = 17;
-    assert!(matches!(
-        decode(CODEC_CM, &payload),
-        Err(Error::Corrupt { at: 0, .. })
-    ));
+fn a_number_of_tables_that_the_form_could_say_is_refused() {
+    let found = |tables: &[u8]| decode(CODEC_CM, &[&[0, 0, 0, 0, 0], tables].concat());
+    let refused = |what: &'static str| Err(Error::Corrupt { at: 5, what });
+    assert_eq!(found(&[238, 1]), refused("number of tables"));
+    assert!(matches!(found(&[239, 1]), Err(Error::Truncated { .. })));
+}
+
+#[test]
+fn many_tables_come_back() {
+    for count in [0, 1, 238, 239, 300] {
+        let gap = |at: i64| {
+            let cells = [at * 60_000, at * 60_000, 1, 1];
+            let columns = cells.map(|cell| vec![Some(cell)]).to_vec();
+            Table::new(TableKind::Gaps, at as u32, 0, columns).unwrap()
+        };
+        let tables: Vec<Table> = (0..count).map(gap).collect();
+        let payload = encode_as(CODEC_CM, &tables).unwrap();
+        assert_eq!(usize::from(payload[0]), if count < 239 { 17 + count as usize } else { 0 });
+        assert_eq!(decode(CODEC_CM, &payload), Ok(tables));
+    }
 }
 
 /// The tables behind `assets/payload_codec1.bin` and the first part of the later ones.

@@ -42,7 +42,7 @@ def decode(codec: int, payload: bytes, prior: bytes, keyframe: bytes | None = No
         case 1:
             return list(_delta(Reader(payload)))
         case 2:
-            if payload[0] == 0:
+            if not 1 <= payload[0] <= 16:
                 return Mixed(payload, prior).decode()
             assert keyframe is not None, "an anchored payload needs its keyframe"
             taught = Mixed(keyframe, prior)
@@ -112,7 +112,7 @@ def _delta_column(reader: Reader, rows: int) -> Column:
 
 FIRST, BESIDE_FIRST, AGAIN_FIRST, UNIT, QUALITY, START, TIME = range(7)
 (GOOD, WHOLE, EMPTY, SPARSE, CONSTANT, UNITS, AGAIN, BESIDE, CLEAN, PRESENT, SAME) = (
-    0, 1, 2, 4, 6, 10, 14, 16, 18, 21, 25,
+    0, 1, 2, 4, 6, 10, 14, 128, 18, 21, 25,
 )  # fmt: skip
 WINDOW_EMPTY, WINDOW_SPARSE, WINDOW_PRESENT, ALIGNED, CONTINUED, KEPT = 29, 31, 33, 37, 38, 40
 DIVIDED, THOUSANDS, ALL_CONTINUED = 42, 44, 45
@@ -125,7 +125,7 @@ def scalar(kind: int, near: int, far: int) -> sm.Context:
     far &= 255
     hashes = [number << 24, first, first | far, number << 20 | far, first << 8]
     hashes += [number << 21 | 1, first << 7 | far & 127]
-    return sm.Context([sm.spread(one) for one in hashes], 16 + kind, 8, [sm.NOTHING] * sm.SHAPES)
+    return sm.Context([sm.spread(one) for one in hashes], 16 + kind, 16, [sm.NOTHING] * sm.SHAPES)
 
 
 @dataclass
@@ -215,7 +215,8 @@ class Forms:
             self.is_again = self.model.flag(AGAIN + self.is_again)
             if self.is_again:
                 return self.difference(AGAIN_FIRST, again, unit)
-        self.is_beside = self.model.flag(BESIDE + self.is_beside)
+        digits = min(abs(self.last.first).bit_length(), 31)
+        self.is_beside = self.model.flag(BESIDE + 2 * digits + self.is_beside)
         if self.is_beside:
             return self.difference(BESIDE_FIRST, self.last.first, unit)
         return self.difference(kind, 0, unit)
@@ -286,12 +287,12 @@ class Mixed:
     def __init__(self, payload: bytes, prior: bytes, taught: Mixed | None = None) -> None:
         reader = Reader(payload)
         form = reader.byte()
-        assert (1 <= form <= 16) if taught else form == 0
+        assert (1 <= form <= 16) == (taught is not None)
         self.checksum = payload[1:3] if taught else payload[1:5]
         reader.at += len(self.checksum)
         self.former = taught.heads if taught else None
         self.next = 0
-        self.heads = self._heads(reader)
+        self.heads = self._heads(reader, form)
         bits = sm.Bits(payload[reader.at :])
         self.salt = taught.checksum if taught else b""
         if taught:
@@ -308,10 +309,11 @@ class Mixed:
         self.fields = [Field([0.0] * 6, [4.0] * 6) for _ in range(2 * FIELDS)]
         self.clock_ms, self.rls_left = 0, 4096
 
-    def _heads(self, reader: Reader) -> list[Head]:
+    def _heads(self, reader: Reader, form: int) -> list[Head]:
         if self.former is not None and (rows := reader.u()):
             return [replace(head, rows=rows) for head in self.former if head.kind == READINGS]
-        return [self._head(reader) for _ in range(reader.u())]
+        tables = form - 17 if form > 16 else reader.u()
+        return [self._head(reader) for _ in range(tables)]
 
     def _head(self, reader: Reader) -> Head:
         place = reader.u() if self.former is not None else 0
@@ -319,7 +321,7 @@ class Mixed:
             at = (self.next + place - 1) % len(self.former)
             self.next = at + 1
             return replace(self.former[at], rows=reader.u())
-        kind, group = reader.byte(), reader.u()
+        group, kind = divmod(reader.u(), 8)
         length_ms = reader.u() if kind == WINDOWS else 0
         rows = reader.u()
         return Head(kind, group, length_ms, rows, GAP_WIDTH if kind == GAPS else reader.u())
@@ -499,8 +501,8 @@ class Mixed:
             6 << 28 | number << 8 | sm.digits(known.residual),
             7 << 28 | key << 16 | number << 4 | way,
         ]
-        shapes = [sm.shape(0.0, known.misses[way]), sm.NOTHING, sm.NOTHING]
-        context = sm.Context([sm.spread(one) for one in hashes], 24 + key, 9, shapes)
+        shapes = [sm.shape(0.0, known.misses[way])] + [sm.NOTHING] * (sm.SHAPES - 1)
+        context = sm.Context([sm.spread(one) for one in hashes], 24 + key, 17, shapes)
         residual = self.model.integer(context)
         value = sm.wrap(guesses[way] + residual)
         rate = max(1.0 / (float(known.seen) + 1.5), 0.12)

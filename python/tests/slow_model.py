@@ -111,7 +111,9 @@ class Bits:
 
 # Codec 2: the model ----------------------------------------------------------------------------
 
-HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 3, 12, 64, 11, 25, 128
+HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 5, 14, 64, 19, 25, 192
+KNOWNS = 7
+"""Sets of weights by how well the hashed slots know a decision."""
 
 Shape = tuple[float, float]
 """Offset and sharpness."""
@@ -139,7 +141,7 @@ class Weights:
         return clamp(total, -2047, 2047)
 
     def learn(self, inputs: list[int], error: int) -> None:
-        rate = 16 + 5120 // (32 + min(self.uses, 2**20))
+        rate = 24 + 5120 // (32 + min(self.uses, 2**20))
         self.uses += 1
         for at, value in enumerate(inputs):
             step = (value * error * rate + 2**17) >> 18
@@ -157,7 +159,7 @@ class Model:
 
     def __init__(self, bits: Bits, prior: bytes) -> None:
         self.bits = bits
-        count = DIRECTS * CLASSES, (SETS + DIRECTS) * CLASSES * INPUTS, FLAGS
+        count = DIRECTS * CLASSES, (SETS + DIRECTS + KNOWNS) * CLASSES * INPUTS, FLAGS
         numbers = struct.unpack(f"<{count[0]}H{count[1]}h{count[2]}H", prior)
         weights = numbers[count[0] : count[0] + count[1]]
         self.directs = [Slot(one, 30) for one in numbers[: count[0]]]
@@ -239,22 +241,33 @@ class Model:
     ) -> int:
         direct = self.directs[context.direct * CLASSES + kind]
         salt = node * 0x9E3779B1
-        slots = []
+        slots: list[Slot] = []
         for table, context_hash in zip(self.slots, context.hashes, strict=True):
             place = ((context_hash ^ salt) * 0x85EBCA6B & 0xFFFFFFFF) >> 19
             slot = table.setdefault(place, Slot())
             if slot.seen == 0:
                 slot.one = direct.one
             slots.append(slot)
-        inputs = [_STRETCH[slot.one >> 4] for slot in [*slots, direct]]
+        inputs = [
+            _STRETCH[slot.one >> 4] * (358 * (10 * slot.seen + 3) // (10 * slot.seen + 23)) >> 8
+            for slot in slots
+        ]
+        inputs.append(_STRETCH[direct.one >> 4])
         for part, (some, every) in zip(parts, shares, strict=True):
             inputs.append(evidence(some, every) if part[1] != 0.0 else 0)
         inputs.append(256)
-        first = self.weights[context.set * CLASSES + kind]
-        second = self.weights[(SETS + context.direct) * CLASSES + kind]
-        one = squash((first.sum(inputs) + second.sum(inputs)) >> 1)
+        ripe = sum(slot.seen >= 3 for slot in slots)
+        known = sum(slot.seen > 0 for slot in slots) // 2
+        if ripe:
+            known = 4 + (ripe > 2) + (ripe > 5)
+        networks = [
+            self.weights[number * CLASSES + kind]
+            for number in (context.set, SETS + context.direct, SETS + DIRECTS + known)
+        ]
+        total = sum(weights.sum(inputs) for weights in networks)
+        one = squash(total // 3 if total >= 0 else -(-total // 3))
         bit = self.bits.bit(one << 4 | 8)
-        for weights in (first, second):
+        for weights in networks:
             weights.learn(inputs, (bit << 12) - one)
         for slot in [*slots, direct]:
             slot.learn(bit)
@@ -263,36 +276,88 @@ class Model:
 
 # Codec 2: predictions --------------------------------------------------------------------------
 
-WAYS, LEARNED, FEATURES = 5, 4, 12
+WAYS, MANY, FEW, PARTNER = 7, 4, 5, 6
 
 
 class Rls:
     """Recursive least squares, every sum from left to right."""
 
-    def __init__(self) -> None:
-        self.weights = [0.0] * FEATURES
+    def __init__(self, own: int, features: int) -> None:
+        self.own, self.features = own, features
+        self.begin()
+
+    def begin(self) -> None:
+        self.weights = [0.0] * self.features
         self.loosen()
 
     def loosen(self) -> None:
-        self.spread = [[0.1 * (a == b) for b in range(FEATURES)] for a in range(FEATURES)]
+        places = range(self.features)
+        first = [0.01 if at < self.own else 0.1 for at in places]
+        self.spread = [[first[a] if a == b else 0.0 for b in places] for a in places]
 
     def learn(self, features: list[float], miss: float) -> None:
-        gain = [0.0] * FEATURES
+        gain = [0.0] * self.features
         for row, value in zip(self.spread, features, strict=True):
             gain = [have + cell * value for have, cell in zip(gain, row, strict=True)]
         energy = 0.999 + dot(gain, features)
         scale = 1.0 / energy if energy != 0.0 else math.copysign(math.inf, energy)
         trace, is_sound = 0.0, True
-        for at in range(FEATURES):
-            share = gain[at] * scale
+        for at, share_of in enumerate(gain):
+            share = share_of * scale
             self.weights[at] += share * miss
             is_sound &= abs(self.weights[at]) < 1e6
             row = self.spread[at]
-            for other in range(FEATURES):
+            for other in range(self.features):
                 row[other] = (row[other] - share * gain[other]) * (1.0 / 0.999)
             trace += row[at]
         if not (is_sound and trace < 1e6):
-            self.__init__()  # type: ignore[misc]
+            self.begin()
+
+
+def bounded(step: float, limit: float) -> float:
+    """Return 0 for a step that is too large to be one."""
+    return step if abs(step) < limit else 0.0
+
+
+class Beside:
+    """What earlier cells of the row say: by many, by few, by the one that tells most."""
+
+    def __init__(self) -> None:
+        self.many, self.few = Rls(4, 12), Rls(2, 5)
+        self.misses = (0.0, 0.0)
+        self.partners: list[tuple[float, float]] = []
+        self.inputs: tuple[list[float], list[float]] = ([], [])
+        self.predicted: list[float] = []
+
+    def predict(self, steps: tuple[float, float], level: float, row: list[float]) -> list[float]:
+        near = row[::-1]
+        many = [*steps, level, self.misses[0], *near[:8]]
+        few = [level, self.misses[1], *near[:3]]
+        many += [0.0] * (12 - len(many))
+        few += [0.0] * (5 - len(few))
+        self.inputs = many, few
+        learned = bounded(dot(self.many.weights, many), 1e18)
+        most, rest = 0.0, 0.0
+        for (product, square), step in zip(self.partners, near, strict=False):
+            slope = product / (square + 5.0)
+            if product * slope > most:
+                most, rest = product * slope, slope * step
+        little = bounded(dot(self.few.weights, few), 1e18)
+        self.predicted = [learned, little, learned + bounded(rest, 4e15)]
+        return self.predicted
+
+    def learn(self, step: float, row: list[float], *, is_fresh: bool) -> None:
+        self.misses = step - self.predicted[0], step - self.predicted[1]
+        if is_fresh:
+            return
+        near = row[::-1][:40]
+        self.partners += [(0.0, 0.0)] * (len(near) - len(self.partners))
+        for at, beside in enumerate(near):
+            product, square = self.partners[at]
+            product = product * 0.98 + beside * self.misses[0]
+            self.partners[at] = product, square * 0.98 + beside * beside
+        self.many.learn(self.inputs[0], self.misses[0])
+        self.few.learn(self.inputs[1], self.misses[1])
 
 
 def dot(left: list[float], right: list[float]) -> float:
@@ -356,45 +421,47 @@ class Series:
     """A column that runs on from row to row."""
 
     def __init__(self, *, has_rls: bool) -> None:
+        self.beside = Beside() if has_rls else None
         self.again()
         self.step = self.step_before = 0.0
         self.mean_step, self.seen, self.magnitude = 0.0, 0, 4.0
-        self.costs, self.misses = [0.0, 0.5, 0.5, 0.5, 0.7], [4.0] * WAYS
-        self.rls = Rls() if has_rls else None
+        self.costs, self.misses = [0.0, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3], [4.0] * WAYS
         self.still = self.still_before = 0
         self.is_late = self.is_fresh = False
 
     def again(self) -> None:
-        self.last, self.level, self.miss, self.residuals = 0, 0.0, 0.0, (0, 0)
+        self.last, self.level, self.residuals = 0, 0.0, (0, 0)
         self.is_fresh = True
+        self.forget_misses()
 
     def go_on(self) -> None:
-        self.last, self.miss, self.residuals = 0, 0.0, (0, 0)
+        self.last, self.residuals = 0, (0, 0)
         self.is_fresh = self.is_late = True
+        self.forget_misses()
+
+    def forget_misses(self) -> None:
+        if self.beside:
+            self.beside.misses = 0.0, 0.0
 
     def keep_still(self) -> None:
         self.misses, self.magnitude = [0.1] * WAYS, 0.1
 
     def decode(self, model: Model, column: int, row: Row) -> int:
-        own = [self.step, self.step_before, self.level, self.miss]
-        if self.is_late:
-            own = [0.0, 0.0, self.level, 0.0]
-        beside = row.steps[::-1][: FEATURES - 4]
-        features = own + beside + [0.0] * (FEATURES - 4 - len(beside))
-        learned = dot(self.rls.weights, features) if self.rls else 0.0
-        if not abs(learned) < 1e18:
-            learned = 0.0
         gap = row.gap if self.is_late else 1.0
-        steps = [0.0, self.step * gap, self.mean_step * gap, self.level, learned]
-        ways = WAYS if self.rls else LEARNED
+        steps = [0.0, self.step * gap, self.mean_step * gap, self.level]
+        if self.beside:
+            own = (0.0, 0.0) if self.is_late else (self.step, self.step_before)
+            steps += self.beside.predict(own, self.level, row.steps)
+        ways = len(steps)
+        steps += [0.0] * (WAYS - ways)
         way = min(range(ways), key=lambda at: self.costs[at])
         misses, magnitude = self.misses, self.magnitude
         if self.is_late:
             root = math.sqrt(gap)
-            growths = [root, root, root, 1.0, math.sqrt(root)]
+            growths = [root, root, root, 1.0] + [math.sqrt(root)] * 3
             misses = [miss * growth for miss, growth in zip(misses, growths, strict=True)]
             if way not in (1, 2):
-                way = min([0, 3, 4][: ways - 2], key=lambda at: misses[at])
+                way = min([0, *range(3, ways)], key=lambda at: misses[at])
             magnitude = misses[way]
         step = steps[way] if abs(steps[way]) < 4e15 else 0.0
         whole = rounded(step)
@@ -409,7 +476,7 @@ class Series:
                 row.gap = min(max(moved, 1.0), 65536.0)
             self.last = value
         else:
-            self.learn(value, residual, steps, features)
+            self.learn(value, residual, steps, row.steps)
         self.is_late = self.is_fresh = False
         row.steps.append(moved)
         row.zeros = (row.zeros << 1 | (residual == 0)) & 15
@@ -421,7 +488,7 @@ class Series:
     ) -> list[Shape]:
         step = steps[way] if abs(steps[way]) < 4e15 else 0.0
         shapes = [shape(step - float(whole), misses[way])]
-        for other in (LEARNED, 0, 3):
+        for other in (MANY, PARTNER, FEW, 0, 3):
             if other != way and other < ways and len(shapes) < SHAPES:
                 offset = steps[other] - float(whole)
                 known = shape(offset, misses[other])
@@ -443,23 +510,24 @@ class Series:
             2 << 30 | column << 20 | (self.last + whole & 0xFFFF) << 4 | min(self.still, 15),
         ]
         age = (self.seen > 2) + (self.seen > 7) + (self.seen > 24)
-        direct, chosen = scale, age + 4 * (way == LEARNED)
+        direct, chosen = scale, age + 4 * max(way - 3, 0)
         if self.is_late:
-            direct, chosen = 44 + scale, 10
+            direct, chosen = 44 + scale, 18
         return Context([spread(one) for one in hashes], direct, chosen, shapes)
 
-    def learn(self, value: int, residual: int, steps: list[float], features: list[float]) -> None:
+    def learn(self, value: int, residual: int, steps: list[float], beside: list[float]) -> None:
         step = float(wrap(value - self.last))
         rate = max(1.0 / (float(self.seen) + 1.5), 0.12)
+        cost_rate = max(1.0 / (float(self.seen) + 10.0), 0.05)
         for way, predicted in enumerate(steps):
             miss = abs(step - predicted)
-            self.costs[way] += (cost(miss) - self.costs[way]) * 0.05
+            self.costs[way] += (cost(miss) - self.costs[way]) * cost_rate
             self.misses[way] += (miss - self.misses[way]) * rate
-        self.miss = step - steps[LEARNED]
-        if self.rls and self.seen == 1 and abs(step - self.step) < abs(step):
-            self.rls.loosen()
-        if self.rls and not self.is_fresh:
-            self.rls.learn(features, self.miss)
+        if self.beside:
+            if self.seen == 1 and abs(step - self.step) < abs(step):
+                self.beside.many.loosen()
+                self.beside.few.loosen()
+            self.beside.learn(step, beside, is_fresh=self.is_fresh)
         self.mean_step += (step - self.mean_step) * 0.1
         self.level = (self.level - step) * 0.85
         self.magnitude += (float(min(abs(residual), 1 << 40)) - self.magnitude) * rate

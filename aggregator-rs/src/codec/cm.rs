@@ -3,29 +3,31 @@
 //!
 //! Owns the order in which a payload's tables are walked, which is the same in both directions.
 
-use super::head::{read_heads, write_heads, Head};
+use super::head::{read_heads, read_heads_on, write_heads, Head};
 use super::mixing::Model;
 use super::prior::PRIOR;
 use super::range::{Coder, Decoder, Encoder};
 use super::series::Series;
 use super::summary::Fields;
-use super::{summary, walk};
+use super::{summary, walk, TABLES_MAX};
 use crate::error::Error;
 use crate::table::{Column, Table, TableKind};
-use crate::varint::Reader;
+use crate::varint::{write_u64, Reader};
 use std::collections::BTreeMap;
 
 /// Most cells one payload of this codec may hold, empty tables counting as one row: bounds the
 /// time of decoding.
 pub const CM_CELLS_MAX: usize = 24_576;
 
-/// Columns that may be predicted by least squares, in one payload.
-const RLS_MAX: usize = 4096;
+/// Columns that may be predicted from others, in one payload.
+const BESIDE_MAX: usize = 4096;
 
-/// Other forms say how many sequences back the keyframe is.
-const FORM_ALONE: u8 = 0;
-/// The farthest back that a keyframe may be.
+/// The farthest back that a keyframe may be: forms from 1 on say how far it is.
 pub const BACK_MAX: u8 = 16;
+/// A payload that stands alone, with so many tables that their number follows.
+const FORM_ALONE: u8 = 0;
+/// Forms from here on stand for payloads that stand alone, of no table, of one and so on.
+const FORM_TABLES: u8 = BACK_MAX + 1;
 
 /// Kind and width of a table: tables of one shape are taken for meters of one kind.
 type Shape = (u8, usize);
@@ -61,7 +63,7 @@ pub(super) struct Knowledge {
     pub(super) fields: Fields,
     /// The last time that the walk came to.
     pub(super) clock_ms: i64,
-    pub(super) rls_left: usize,
+    pub(super) beside_left: usize,
 }
 
 impl Knowledge {
@@ -72,7 +74,7 @@ impl Knowledge {
             latest: BTreeMap::new(),
             fields: Fields::new(),
             clock_ms: 0,
-            rls_left: RLS_MAX,
+            beside_left: BESIDE_MAX,
         }
     }
 
@@ -144,15 +146,11 @@ impl Keyframe {
 /// How many sequences before a payload's own its keyframe is; none for a self-contained one.
 ///
 /// # Errors
-/// `Truncated`, or `Corrupt` for a form that does not exist.
+/// `Truncated` when there is no byte.
 pub(super) fn anchor_of(payload: &[u8]) -> Result<Option<u8>, Error> {
     match Reader::new(payload).byte()? {
-        FORM_ALONE => Ok(None),
-        back if back <= BACK_MAX => Ok(Some(back)),
-        _ => Err(Error::Corrupt {
-            at: 0,
-            what: "form of the payload",
-        }),
+        back @ 1..=BACK_MAX => Ok(Some(back)),
+        FORM_ALONE | FORM_TABLES.. => Ok(None),
     }
 }
 
@@ -163,7 +161,7 @@ pub(super) fn anchor_of(payload: &[u8]) -> Result<Option<u8>, Error> {
 /// [`CM_CELLS_MAX`] and the limits of the format.
 pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Result<Vec<u8>, Error> {
     let (keyframe, form) = match anchor {
-        None => (None, FORM_ALONE),
+        None => (None, form_alone(tables.len())),
         Some((keyframe, back @ 1..=BACK_MAX)) => (Some(keyframe), back),
         Some(_) => {
             return Err(Error::InvalidArgument(
@@ -172,7 +170,10 @@ pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Resul
         }
     };
     let mut out = vec![form];
-    out.extend(checksum(tables, keyframe).iter().take(sum_bytes(form)));
+    out.extend(checksum(tables, keyframe).iter().take(sum_bytes(keyframe)));
+    if form == FORM_ALONE {
+        write_u64(&mut out, tables.len() as u64);
+    }
     let known = keyframe.map(|keyframe| keyframe.heads.as_slice());
     let heads = write_heads(&mut out, tables, CM_CELLS_MAX, known)?;
     let mut columns: Vec<Vec<Column>> = tables
@@ -180,7 +181,8 @@ pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Resul
         .map(|table| table.columns().to_vec())
         .collect();
     let mut coder = Encoder::new(out);
-    knowledge_of(keyframe, form).tables(&mut coder, &heads, &mut columns, |_| false);
+    let mut knowledge = knowledge_of(anchor);
+    knowledge.tables(&mut coder, &heads, &mut columns, |_| false);
     Ok(coder.finish())
 }
 
@@ -203,25 +205,32 @@ fn decode_with(
     payload: &[u8],
     keyframe: Option<&Keyframe>,
 ) -> Result<(Vec<Table>, Keyframe), Error> {
-    let form = anchor_of(payload)?.unwrap_or(FORM_ALONE);
-    if let (1.., None) = (form, keyframe) {
-        return Err(Error::NeedsKeyframe(form));
-    }
+    let anchor = match (anchor_of(payload)?, keyframe) {
+        (Some(back), None) => return Err(Error::NeedsKeyframe(back)),
+        (Some(back), Some(keyframe)) => Some((keyframe, back)),
+        (None, _) => None,
+    };
+    let keyframe = anchor.map(|(keyframe, _)| keyframe);
     let mut reader = Reader::new(payload);
-    reader.byte()?;
+    let form = reader.byte()?;
     let mut sum = [0; 4];
-    for byte in sum.iter_mut().take(sum_bytes(form)) {
+    for byte in sum.iter_mut().take(sum_bytes(keyframe)) {
         *byte = reader.byte()?;
     }
-    let known = keyframe.map(|keyframe| keyframe.heads.as_slice());
-    let heads = read_heads(&mut reader, CM_CELLS_MAX, known)?;
+    let heads = match keyframe {
+        None => {
+            let tables = tables_alone(&mut reader, form)?;
+            read_heads(&mut reader, CM_CELLS_MAX, tables)?
+        }
+        Some(keyframe) => read_heads_on(&mut reader, CM_CELLS_MAX, &keyframe.heads)?,
+    };
     let start = reader.position();
     let mut coder = Decoder::new(payload.get(start..).unwrap_or_default());
     let mut columns: Vec<Vec<Column>> = heads
         .iter()
         .map(|head| vec![vec![None; head.rows]; head.width])
         .collect();
-    let mut knowledge = knowledge_of(keyframe, form);
+    let mut knowledge = knowledge_of(anchor);
     if knowledge.tables(&mut coder, &heads, &mut columns, Decoder::is_exhausted) {
         coder.end(start)?;
     } else {
@@ -235,7 +244,7 @@ fn decode_with(
     if found
         .iter()
         .zip(&sum)
-        .take(sum_bytes(form))
+        .take(sum_bytes(keyframe))
         .any(|(a, b)| a != b)
     {
         return Err(Error::Corrupt {
@@ -251,10 +260,35 @@ fn decode_with(
     Ok((tables, taught))
 }
 
-fn knowledge_of(keyframe: Option<&Keyframe>, back: u8) -> Knowledge {
-    keyframe.map_or_else(
+/// The form of a payload that stands alone.
+fn form_alone(tables: usize) -> u8 {
+    let form = u8::try_from(tables).map(|tables| tables.checked_add(FORM_TABLES));
+    form.ok().flatten().unwrap_or(FORM_ALONE)
+}
+
+/// How many tables a payload of such a form has.
+///
+/// # Errors
+/// `Truncated`, `TooLarge`, or `Corrupt` for a number that has a form of its own.
+fn tables_alone(reader: &mut Reader<'_>, form: u8) -> Result<usize, Error> {
+    if let Some(tables) = form.checked_sub(FORM_TABLES) {
+        return Ok(usize::from(tables));
+    }
+    let at = reader.position();
+    let tables = reader.count("tables", TABLES_MAX)?;
+    if form_alone(tables) != FORM_ALONE {
+        return Err(Error::Corrupt {
+            at,
+            what: "number of tables",
+        });
+    }
+    Ok(tables)
+}
+
+fn knowledge_of(anchor: Option<(&Keyframe, u8)>) -> Knowledge {
+    anchor.map_or_else(
         || Knowledge::new(Model::new(PRIOR)),
-        |keyframe| {
+        |(keyframe, back)| {
             let mut knowledge = keyframe.knowledge.clone();
             knowledge.look_back(back);
             knowledge
@@ -264,8 +298,8 @@ fn knowledge_of(keyframe: Option<&Keyframe>, back: u8) -> Knowledge {
 
 /// How many bytes of the checksum a payload has: damage is the seal's to tell, and two of a small
 /// payload are enough to tell a decoder that differs, or another keyframe.
-fn sum_bytes(form: u8) -> usize {
-    if form == FORM_ALONE {
+fn sum_bytes(keyframe: Option<&Keyframe>) -> usize {
+    if keyframe.is_none() {
         4
     } else {
         2

@@ -14,8 +14,9 @@ pub(super) const CONSTANT: usize = 6;
 pub(super) const UNIT: usize = 10;
 /// A first value is coded from the same column of a former table: whether the last one was.
 pub(super) const AGAIN: usize = 14;
-/// A first value is coded from the column before: whether the last one was.
-pub(super) const BESIDE: usize = 16;
+/// A first value is coded from the column before: whether the last one was, 2 more for each digit
+/// of the first value of the column before, 31 at most.
+pub(super) const BESIDE: usize = 128;
 /// A row has all cells and no reasons: how many of the two rows before it had.
 pub(super) const CLEAN: usize = 18;
 /// A cell is there: whether the one before it in the row is, 2 more if the one above it is.

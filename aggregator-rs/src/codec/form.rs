@@ -292,7 +292,8 @@ impl<C: Coder> Heads<'_, C> {
             }
         }
         let wanted = digits_of(first.wrapping_sub(beside)) + 1 < digits_of(first);
-        self.is_beside = self.flag(flags::BESIDE, self.is_beside, wanted);
+        let flag = flags::BESIDE + 2 * digits_of(beside).min(31) as usize;
+        self.is_beside = self.flag(flag, self.is_beside, wanted);
         if self.is_beside {
             return self.difference(Scalar::FirstBeside, form, beside);
         }

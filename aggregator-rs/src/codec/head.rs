@@ -6,6 +6,9 @@ use crate::error::Error;
 use crate::table::{Column, Table, TableKind, GAP_COLUMNS};
 use crate::varint::{write_u64, Reader};
 
+/// A table's kind is below this, so that it and a small group share a byte.
+const KINDS: u64 = 8;
+
 /// What is known of a table before its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -51,6 +54,10 @@ struct Limits {
 }
 
 impl Limits {
+    fn new(cells: usize, cells_max: usize) -> Limits {
+        Limits { cells, cells_max }
+    }
+
     /// Take a table in. One without rows counts as one row: its columns take time too.
     fn add(&mut self, rows: usize, width: usize) -> Result<(), Error> {
         check("rows", rows, ROWS_MAX)?;
@@ -60,7 +67,7 @@ impl Limits {
     }
 }
 
-/// Write the number of tables and their heads.
+/// Write the heads of tables; behind a keyframe with their number, or as what it has too.
 ///
 /// # Errors
 /// `TooLarge` beyond the limits: what cannot be decoded is never written.
@@ -78,12 +85,9 @@ pub(super) fn write_heads(
         if rows > 0 {
             return known.alike(rows, cells_max);
         }
+        write_u64(out, tables.len() as u64);
     }
-    write_u64(out, tables.len() as u64);
-    let mut limits = Limits {
-        cells: known.as_ref().map_or(0, Known::cells),
-        cells_max,
-    };
+    let mut limits = Limits::new(known.as_ref().map_or(0, Known::cells), cells_max);
     let mut heads = Vec::with_capacity(tables.len());
     for table in tables {
         let head = Head {
@@ -104,8 +108,8 @@ pub(super) fn write_heads(
                 continue;
             }
         }
-        out.push(head.kind.code());
-        write_u64(out, u64::from(head.group));
+        let kind = u64::from(head.kind.code());
+        write_u64(out, u64::from(head.group) * KINDS + kind);
         if head.kind == TableKind::Windows {
             write_u64(out, u64::from(head.length_ms));
         }
@@ -117,41 +121,57 @@ pub(super) fn write_heads(
     Ok(heads)
 }
 
-/// Read what [`write_heads`] wrote; a shape that no table can have is refused here.
+/// Read so many heads that [`write_heads`] wrote without a keyframe; a shape that no table can
+/// have is refused here.
 ///
 /// # Errors
 /// `Truncated`, `Corrupt` or `TooLarge`.
 pub(super) fn read_heads(
     reader: &mut Reader<'_>,
     cells_max: usize,
-    known: Option<&[Head]>,
+    tables: usize,
 ) -> Result<Vec<Head>, Error> {
-    let mut known = known.map(Known::new);
-    if let Some(known) = &known {
-        let rows = reader.count("rows", ROWS_MAX)?;
-        if rows > 0 {
-            return known.alike(rows, cells_max);
-        }
+    list(reader, tables, Limits::new(0, cells_max), read_head)
+}
+
+/// Read what [`write_heads`] wrote behind a keyframe with these heads.
+///
+/// # Errors
+/// `Truncated`, `Corrupt` or `TooLarge`.
+pub(super) fn read_heads_on(
+    reader: &mut Reader<'_>,
+    cells_max: usize,
+    known: &[Head],
+) -> Result<Vec<Head>, Error> {
+    let mut known = Known::new(known);
+    let rows = reader.count("rows", ROWS_MAX)?;
+    if rows > 0 {
+        return known.alike(rows, cells_max);
     }
-    let count = reader.count("tables", TABLES_MAX)?;
-    let mut limits = Limits {
-        cells: known.as_ref().map_or(0, Known::cells),
-        cells_max,
-    };
-    let mut heads = Vec::new();
-    for _ in 0..count {
-        let place = match &mut known {
-            None => 0,
-            Some(known) => reader.count("head of the keyframe", known.heads.len())?,
-        };
-        let head = match known.as_mut().and_then(|known| known.get(place)) {
-            None => read_head(reader)?,
-            Some(head) => Head {
+    let tables = reader.count("tables", TABLES_MAX)?;
+    let limits = Limits::new(known.cells(), cells_max);
+    list(reader, tables, limits, |reader| {
+        let place = reader.count("head of the keyframe", known.heads.len())?;
+        match known.get(place) {
+            None => read_head(reader),
+            Some(head) => Ok(Head {
                 rows: reader.count("rows", ROWS_MAX)?,
                 at: reader.position(),
                 ..head
-            },
-        };
+            }),
+        }
+    })
+}
+
+fn list(
+    reader: &mut Reader<'_>,
+    tables: usize,
+    mut limits: Limits,
+    mut read: impl FnMut(&mut Reader<'_>) -> Result<Head, Error>,
+) -> Result<Vec<Head>, Error> {
+    let mut heads = Vec::new();
+    for _ in 0..tables {
+        let head = read(reader)?;
         limits.add(head.rows, head.width)?;
         head.table(vec![Vec::new(); head.width])?;
         heads.push(head);
@@ -161,11 +181,16 @@ pub(super) fn read_heads(
 
 fn read_head(reader: &mut Reader<'_>) -> Result<Head, Error> {
     let at = reader.position();
-    let kind = TableKind::from_code(reader.byte()?).ok_or(Error::Corrupt {
+    let both = reader.u64()?;
+    let kind = TableKind::from_code((both % KINDS) as u8).ok_or(Error::Corrupt {
         at,
         what: "table kind",
     })?;
-    let group = reader.count("group number", u32::MAX as usize)? as u32;
+    let group = u32::try_from(both / KINDS).map_err(|_| Error::TooLarge {
+        what: "group number",
+        found: both / KINDS,
+        max: u64::from(u32::MAX),
+    })?;
     let length_ms = match kind {
         TableKind::Windows => reader.count("window length", u32::MAX as usize)? as u32,
         _ => 0,
@@ -215,10 +240,7 @@ impl<'a> Known<'a> {
     /// # Errors
     /// `TooLarge` beyond the limits.
     fn alike(&self, rows: usize, cells_max: usize) -> Result<Vec<Head>, Error> {
-        let mut limits = Limits {
-            cells: self.cells(),
-            cells_max,
-        };
+        let mut limits = Limits::new(self.cells(), cells_max);
         let heads = self.readings().map(|head| {
             limits.add(rows, head.width)?;
             Ok(Head { rows, ..*head })

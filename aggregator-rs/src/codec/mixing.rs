@@ -14,21 +14,40 @@ use super::range::Coder;
 /// Hashed contexts of an integer.
 pub(super) const HASHED: usize = 7;
 /// Shapes of an integer.
-pub(super) const SHAPES: usize = 3;
+pub(super) const SHAPES: usize = 5;
 /// Inputs of the network: the hashed contexts, the direct one, the shapes, a constant.
 pub(super) const INPUTS: usize = HASHED + SHAPES + 2;
 /// Values of the direct context.
 pub(super) const DIRECTS: usize = 64;
 /// Sets of weights that a context may choose from.
-pub(super) const SETS: usize = 11;
+pub(super) const SETS: usize = 19;
+/// Sets of weights by how well the hashed contexts know a decision.
+pub(super) const KNOWNS: usize = 7;
+/// All sets of weights: those that a context chooses, those of direct contexts, those of `KNOWNS`.
+pub(super) const NETWORKS: usize = SETS + DIRECTS + KNOWNS;
 /// Kinds of decisions: zero, sign, length at 20 places, three digits.
 pub(super) const CLASSES: usize = 25;
 /// Flags with an adaptive probability of their own.
-pub(super) const FLAGS: usize = 128;
+pub(super) const FLAGS: usize = 192;
 
 const SLOT_BITS: u32 = 13;
 const SLOTS: usize = 1 << SLOT_BITS;
 const SEEN_MAX: u16 = 250;
+/// How much the evidence of a slot counts that has seen so many, of 256.
+static CONFIDENCE: [i32; SEEN_MAX as usize + 1] = confidences();
+
+const fn confidences() -> [i32; SEEN_MAX as usize + 1] {
+    let mut table = [0; SEEN_MAX as usize + 1];
+    let mut seen = 0;
+    while seen < table.len() {
+        table[seen] = 358 * (10 * seen as i32 + 3) / (10 * seen as i32 + 23);
+        seen += 1;
+    }
+    table
+}
+
+/// A slot that has seen so many knows something of its own.
+const RIPE: u16 = 3;
 const CONSTANT_INPUT: i32 = 256;
 
 const NODE_ZERO: u32 = 0;
@@ -108,6 +127,13 @@ impl Slot {
         one: 1 << 15,
         seen: 0,
     };
+
+    /// Evidence for a 1: of a slot that has seen little, little.
+    #[inline]
+    fn evidence(self) -> i32 {
+        let evidence = stretch(u32::from(self.one >> 4));
+        (evidence * CONFIDENCE[usize::from(self.seen)]) >> 8
+    }
 
     #[inline]
     fn learn(&mut self, bit: bool) {
@@ -299,6 +325,7 @@ impl Model {
         let direct = context.direct * CLASSES + class;
         let direct_one = self.directs[direct].one;
         let mut inputs = [0; INPUTS];
+        let (mut met, mut ripe) = (0, 0);
         let mut places = [0; HASHED];
         let salt = node.wrapping_mul(0x9E37_79B1);
         for (at, hash) in context.hashes.iter().enumerate() {
@@ -308,18 +335,24 @@ impl Model {
             if slot.seen == 0 {
                 slot.one = direct_one;
             }
-            inputs[at] = stretch(u32::from(slot.one >> 4));
+            met += usize::from(slot.seen > 0);
+            ripe += usize::from(slot.seen >= RIPE);
+            inputs[at] = slot.evidence();
         }
         inputs[HASHED] = stretch(u32::from(direct_one >> 4));
         inputs[HASHED + 1..=HASHED + SHAPES].copy_from_slice(&evidence);
         inputs[INPUTS - 1] = CONSTANT_INPUT;
-        let first = context.set * CLASSES + class;
-        let second = (SETS + context.direct) * CLASSES + class;
-        let sums = [first, second].map(|at| self.weights[at].sum(&inputs));
-        let one = squash((sums[0] + sums[1]) >> 1);
+        let networks = [
+            context.set,
+            SETS + context.direct,
+            SETS + DIRECTS + known(met, ripe),
+        ];
+        let networks = networks.map(|set| set * CLASSES + class);
+        let sums = networks.map(|at| self.weights[at].sum(&inputs));
+        let one = squash(sums.iter().sum::<i32>() / 3);
         let bit = coder.bit((one as u32) << 4 | 8, bit);
         let wanted = i32::from(bit) << 12;
-        for at in [first, second] {
+        for at in networks {
             self.weights[at].learn(&inputs, wanted - one);
         }
         for place in places {
@@ -327,6 +360,17 @@ impl Model {
         }
         self.directs[direct].learn(bit);
         bit
+    }
+}
+
+/// How well hashed contexts know a decision, of which so many met it before, and so many a few
+/// times.
+fn known(met: usize, ripe: usize) -> usize {
+    match ripe {
+        0 => met / 2,
+        1 | 2 => 4,
+        3..=5 => 5,
+        _ => 6,
     }
 }
 
@@ -345,10 +389,10 @@ impl Weights {
     /// Move towards what was coded: fast at first, slower with every use.
     #[inline]
     fn learn(&mut self, inputs: &[i32; INPUTS], error: i32) {
-        let rate = 16 + 5120 / (32 + self.uses.min(1 << 20)) as i32;
+        let rate = 24 + 5120 / (32 + self.uses.min(1 << 20)) as i32;
         self.uses = self.uses.saturating_add(1);
         for (input, weight) in inputs.iter().zip(&mut self.of) {
-            // at most 2047 x 4095 x 170: it fits
+            // at most 2047 x 4095 x 184: it fits
             let step = (input * (error * rate) + (1 << 17)) >> 18;
             *weight = (*weight + step).clamp(-WEIGHT_MAX, WEIGHT_MAX);
         }

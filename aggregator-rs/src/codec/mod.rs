@@ -2,6 +2,7 @@
 //!
 //! Owns the codecs' numbers and the limits that all of them keep.
 
+mod beside;
 mod cm;
 mod delta;
 mod flags;

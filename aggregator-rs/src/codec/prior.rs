@@ -1,13 +1,13 @@
 //! What every payload begins with: probabilities and weights learned once, on generated readings,
 //! and part of the batch format from then on.
 
-use super::mixing::{CLASSES, DIRECTS, FLAGS, INPUTS, SETS};
+use super::mixing::{CLASSES, DIRECTS, FLAGS, INPUTS, NETWORKS};
 
 /// See `docs/batch-format.md` for the layout.
 static BYTES: &[u8] = include_bytes!("prior.bin");
 
 const DIRECT_BYTES: usize = DIRECTS * CLASSES * 2;
-const WEIGHT_BYTES: usize = (SETS + DIRECTS) * CLASSES * INPUTS * 2;
+const WEIGHT_BYTES: usize = NETWORKS * CLASSES * INPUTS * 2;
 const FLAG_BYTES: usize = FLAGS * 2;
 
 const _: () = assert!(BYTES.len() == DIRECT_BYTES + WEIGHT_BYTES + FLAG_BYTES);
@@ -46,7 +46,7 @@ impl Prior {
     /// Weights, 65 536 being 1.
     pub(super) fn weights(self) -> impl Iterator<Item = [i32; INPUTS]> {
         let mut numbers = self.numbers(DIRECT_BYTES, WEIGHT_BYTES);
-        (0..(SETS + DIRECTS) * CLASSES).map(move |_| {
+        (0..NETWORKS * CLASSES).map(move |_| {
             std::array::from_fn(|_| {
                 numbers
                     .next()
@@ -66,12 +66,12 @@ impl Prior {
     /// What learning begins with: every bit as likely as not, every input of some weight.
     pub(super) fn untaught() -> Prior {
         const WEIGHTS: [i16; INPUTS] = [
-            1475, 1475, 1475, 1475, 1475, 1000, 1000, 2458, 3277, 492, 492, 0,
+            1475, 1475, 1475, 1475, 1475, 1000, 1000, 2458, 3277, 492, 492, 492, 492, 0,
         ];
         let halves = |count: usize| vec![1_u16 << 15; count];
         let weights = WEIGHTS
             .map(|weight| weight as u16)
-            .repeat((SETS + DIRECTS) * CLASSES);
+            .repeat(NETWORKS * CLASSES);
         let numbers = [halves(DIRECTS * CLASSES), weights, halves(FLAGS)].concat();
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u16::to_le_bytes).collect();
         Prior {

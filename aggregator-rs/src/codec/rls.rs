@@ -1,29 +1,26 @@
 //! Recursive least squares: what the columns before it, and its own past, say about a column's
 //! next step. Plain f64 arithmetic in a fixed order; nothing is fused or reordered.
 
-/// Numbers that a step is predicted from.
-pub(super) const FEATURES: usize = 12;
-
-/// Numbers known before a step.
-pub(super) type Features = [f64; FEATURES];
-
 const FORGETTING: f64 = 0.999;
 const RENEWAL: f64 = 1.0 / FORGETTING;
-/// How much weights may move at first.
-const SPREAD: f64 = 0.1;
+/// How much the weights of a column's own past may move at first.
+const SPREAD_OWN: f64 = 0.01;
+/// How much those of other columns may: they tell more.
+const SPREAD_BESIDE: f64 = 0.1;
 /// Beyond this the recursion has lost its footing and begins anew.
 const TRUST_MAX: f64 = 1e6;
 
-/// Weights, and how much they may still move.
+/// Weights of so many features, the first `OWN` of them a column's own past, and how much they
+/// may still move.
 #[derive(Clone, Debug)]
-pub(super) struct Rls {
-    weights: Features,
-    spread: [Features; FEATURES],
+pub(super) struct Rls<const FEATURES: usize, const OWN: usize> {
+    weights: [f64; FEATURES],
+    spread: [[f64; FEATURES]; FEATURES],
 }
 
-impl Rls {
+impl<const FEATURES: usize, const OWN: usize> Rls<FEATURES, OWN> {
     /// Begin with nothing learned.
-    pub(super) fn new() -> Rls {
+    pub(super) fn new() -> Self {
         let mut rls = Rls {
             weights: [0.0; FEATURES],
             spread: [[0.0; FEATURES]; FEATURES],
@@ -37,19 +34,19 @@ impl Rls {
         self.spread = [[0.0; FEATURES]; FEATURES];
         for (at, row) in self.spread.iter_mut().enumerate() {
             for cell in row.iter_mut().skip(at).take(1) {
-                *cell = SPREAD;
+                *cell = if at < OWN { SPREAD_OWN } else { SPREAD_BESIDE };
             }
         }
     }
 
     /// The step that these numbers lead to.
     #[inline]
-    pub(super) fn predict(&self, features: &Features) -> f64 {
+    pub(super) fn predict(&self, features: &[f64; FEATURES]) -> f64 {
         dot(&self.weights, features)
     }
 
     /// Learn that the prediction from `features` was `miss` too small.
-    pub(super) fn learn(&mut self, features: &Features, miss: f64) {
+    pub(super) fn learn(&mut self, features: &[f64; FEATURES], miss: f64) {
         let mut gain = [0.0; FEATURES];
         for (row, feature) in self.spread.iter().zip(features) {
             for (gain, cell) in gain.iter_mut().zip(row) {
@@ -77,7 +74,7 @@ impl Rls {
 }
 
 #[inline]
-fn dot(left: &Features, right: &Features) -> f64 {
+fn dot<const FEATURES: usize>(left: &[f64; FEATURES], right: &[f64; FEATURES]) -> f64 {
     let mut sum = 0.0;
     for (left, right) in left.iter().zip(right) {
         sum += left * right;

@@ -25,7 +25,7 @@ pub(super) enum Scalar {
 /// First direct context of scalars; the scales of series stand before them.
 const DIRECT: usize = 16;
 /// The set of weights that all of them share.
-pub(super) const SET: usize = 8;
+pub(super) const SET: usize = 16;
 
 impl Scalar {
     /// The context of an integer of this kind; `near` and `far` are two things known about it,

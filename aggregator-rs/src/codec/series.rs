@@ -3,31 +3,31 @@
 // every index is a constant or bounded by an array's own length
 #![allow(clippy::indexing_slicing, clippy::cast_precision_loss)]
 
+use super::beside::{Beside, Past, Prediction, BESIDE};
 use super::mixing::{Context, Model, Shape, SHAPES};
 use super::range::Coder;
-use super::rls::{Features, Rls, FEATURES};
 
 /// Ways of predicting a step: none, the last one again, the mean step, the way back to the mean
-/// level, least squares.
-const WAYS: usize = 5;
+/// level; then, from other columns, the three of [`Beside`].
+const WAYS: usize = OWN_WAYS + BESIDE;
+const OWN_WAYS: usize = 4;
 const WAY_LEVEL: usize = 3;
-const WAY_LEARNED: usize = 4;
+const WAY_MANY: usize = 4;
+const WAY_FEW: usize = 5;
+const WAY_PARTNER: usize = 6;
 /// The ways that go further with every slot.
 const WAYS_ON: [usize; 2] = [1, 2];
 /// The ways whose shapes are looked at beside the best one's, most telling first.
-const WAYS_BESIDE: [usize; 3] = [WAY_LEARNED, 0, WAY_LEVEL];
+const WAYS_SHOWN: [usize; 5] = [WAY_MANY, WAY_PARTNER, WAY_FEW, 0, WAY_LEVEL];
 /// First direct context, and the set of weights, of a value that goes on from a former table.
 const DIRECT_LATE: usize = 44;
-const SET_LATE: usize = 10;
-const OWN_FEATURES: usize = 4;
+const SET_LATE: usize = 18;
 /// What a column that did not move probably misses.
 const STILL: f64 = 0.1;
 /// More slots than this say no more.
 const GAP_MAX: f64 = 65_536.0;
 /// Steps beyond this are not predicted: an f64 could not tell their last digit.
 const STEP_MAX: f64 = 4e15;
-/// A prediction beyond this is none; so no number here grows without end.
-const LEARNED_MAX: f64 = 1e18;
 /// A residual's digits count up to here.
 const DIGITS_MAX: u32 = 7;
 
@@ -40,8 +40,6 @@ pub(super) struct Series {
     mean_step: f64,
     /// The mean level, from the last value on.
     level: f64,
-    /// What least squares missed last time.
-    miss: f64,
     seen: u32,
     still: u32,
     still_before: u32,
@@ -53,7 +51,7 @@ pub(super) struct Series {
     is_late: bool,
     /// The last step was one of a former table, so that least squares would learn wrong.
     is_fresh: bool,
-    rls: Option<Box<Rls>>,
+    beside: Option<Box<Beside>>,
 }
 
 /// What is known of the row so far.
@@ -99,24 +97,23 @@ struct Guess {
 
 impl Series {
     /// A column of which nothing is known; its first value counts as 0.
-    pub(super) fn new(has_rls: bool) -> Series {
+    pub(super) fn new(has_beside: bool) -> Series {
         Series {
             last: 0,
             step: 0.0,
             step_before: 0.0,
             mean_step: 0.0,
             level: 0.0,
-            miss: 0.0,
             seen: 0,
             still: 0,
             still_before: 0,
-            costs: [0.0, 0.5, 0.5, 0.5, 0.7],
+            costs: [0.0, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3],
             misses: [4.0; WAYS],
             magnitude: 4.0,
             residuals: [0; 2],
             is_late: false,
             is_fresh: false,
-            rls: has_rls.then(|| Box::new(Rls::new())),
+            beside: has_beside.then(|| Box::new(Beside::new())),
         }
     }
 
@@ -125,16 +122,16 @@ impl Series {
         self.is_fresh = true;
         self.last = 0;
         self.level = 0.0;
-        self.miss = 0.0;
         self.residuals = [0; 2];
+        self.beside.iter_mut().for_each(|beside| beside.again());
     }
 
     /// A column that did not move in a former table.
-    pub(super) fn still(has_rls: bool) -> Series {
+    pub(super) fn still(has_beside: bool) -> Series {
         Series {
             misses: [STILL; WAYS],
             magnitude: STILL,
-            ..Series::new(has_rls)
+            ..Series::new(has_beside)
         }
     }
 
@@ -143,8 +140,8 @@ impl Series {
         self.is_late = true;
         self.is_fresh = true;
         self.last = 0;
-        self.miss = 0.0;
         self.residuals = [0; 2];
+        self.beside.iter_mut().for_each(|beside| beside.again());
     }
 
     /// Code the next value.
@@ -156,21 +153,15 @@ impl Series {
         row: &mut Row,
         value: i64,
     ) -> i64 {
-        let features = self.features(row);
-        let learned = self.rls.as_ref().map_or(0.0, |rls| rls.predict(&features));
-        let learned = if learned.abs() < LEARNED_MAX {
-            learned
-        } else {
-            0.0
-        };
         let gap = if self.is_late { row.gap } else { 1.0 };
-        let steps = [
-            0.0,
-            self.step * gap,
-            self.mean_step * gap,
-            self.level,
-            learned,
-        ];
+        let beside = self.predict_beside(row);
+        let mut steps = [0.0; WAYS];
+        steps[1] = self.step * gap;
+        steps[2] = self.mean_step * gap;
+        steps[WAY_LEVEL] = self.level;
+        if let Some(beside) = &beside {
+            steps[OWN_WAYS..].copy_from_slice(&beside.steps);
+        }
         let guess = if self.is_late {
             self.guess_late(&steps, gap)
         } else {
@@ -187,7 +178,8 @@ impl Series {
             }
             self.arrive(value);
         } else {
-            self.learn(value, residual, &steps, &features);
+            self.learn_beside(step, beside.as_ref(), row);
+            self.learn(value, residual, &steps);
         }
         row.steps.push(step);
         row.zeros = (row.zeros << 1 | u32::from(residual == 0)) & 15;
@@ -195,27 +187,32 @@ impl Series {
         value
     }
 
-    fn features(&self, row: &Row) -> Features {
-        let mut features = [0.0; FEATURES];
-        features[2] = self.level;
-        if !self.is_late {
-            features[0] = self.step;
-            features[1] = self.step_before;
-            features[3] = self.miss;
+    fn predict_beside(&self, row: &Row) -> Option<Prediction> {
+        let past = Past {
+            steps: [self.step, self.step_before],
+            level: self.level,
+            is_late: self.is_late,
+        };
+        let beside = self.beside.as_ref()?;
+        Some(beside.predict(past, &row.steps))
+    }
+
+    fn learn_beside(&mut self, step: f64, by: Option<&Prediction>, row: &Row) {
+        if let (Some(beside), Some(by)) = (&mut self.beside, by) {
+            // a totaliser's first step is no change of its rate: what it taught may soon be undone
+            if self.seen == 1 && (step - self.step).abs() < step.abs() {
+                beside.loosen();
+            }
+            beside.learn(step, by, &row.steps, self.is_fresh);
         }
-        let beside = features.iter_mut().skip(OWN_FEATURES);
-        for (feature, step) in beside.zip(row.steps.iter().rev()) {
-            *feature = *step;
-        }
-        features
     }
 
     /// How many ways there are.
     fn ways(&self) -> usize {
-        if self.rls.is_some() {
+        if self.beside.is_some() {
             WAYS
         } else {
-            WAY_LEARNED
+            OWN_WAYS
         }
     }
 
@@ -236,7 +233,10 @@ impl Series {
         let growth = gap.sqrt();
         let mut misses = self.misses.map(|miss| miss * growth);
         misses[WAY_LEVEL] = self.misses[WAY_LEVEL];
-        misses[WAY_LEARNED] = self.misses[WAY_LEARNED] * growth.sqrt();
+        let beside = misses.iter_mut().zip(&self.misses).skip(OWN_WAYS);
+        for (miss, known) in beside {
+            *miss = known * growth.sqrt();
+        }
         let mut way = self.best_way();
         if !WAYS_ON.contains(&way) {
             way = 0;
@@ -265,7 +265,7 @@ impl Series {
         let mut shapes = [Shape::default(); SHAPES];
         shapes[0] = shape(step - whole, misses[way]);
         let mut filled = 1;
-        for beside in WAYS_BESIDE {
+        for beside in WAYS_SHOWN {
             let offset = steps[beside] - whole;
             if beside != way && beside < self.ways() && filled < SHAPES {
                 if offset.abs() < STEP_MAX {
@@ -309,7 +309,7 @@ impl Series {
         let (direct, set) = if self.is_late {
             (DIRECT_LATE, SET_LATE)
         } else {
-            (0, age + 4 * usize::from(guess.way == WAY_LEARNED))
+            (0, age + 4 * (guess.way + 1).saturating_sub(OWN_WAYS))
         };
         Context {
             hashes: hashes.map(spread),
@@ -326,25 +326,17 @@ impl Series {
         self.is_fresh = false;
     }
 
-    fn learn(&mut self, value: i64, residual: i64, steps: &[f64; WAYS], features: &Features) {
+    fn learn(&mut self, value: i64, residual: i64, steps: &[f64; WAYS]) {
         let step = value.wrapping_sub(self.last) as f64;
         let young = 1.0 / (f64::from(self.seen) + 1.5);
         let rate = if young > 0.12 { young } else { 0.12 };
+        let young = 1.0 / (f64::from(self.seen) + 10.0);
+        let cost_rate = if young > 0.05 { young } else { 0.05 };
         let known = self.costs.iter_mut().zip(&mut self.misses);
         for ((known_cost, known_miss), predicted) in known.zip(steps) {
             let miss = (step - predicted).abs();
-            *known_cost += (cost(miss) - *known_cost) * 0.05;
+            *known_cost += (cost(miss) - *known_cost) * cost_rate;
             *known_miss += (miss - *known_miss) * rate;
-        }
-        self.miss = step - steps[WAY_LEARNED];
-        if let Some(rls) = &mut self.rls {
-            // a totaliser's first step is no change of its rate: what it taught may soon be undone
-            if self.seen == 1 && (step - self.step).abs() < step.abs() {
-                rls.loosen();
-            }
-            if !self.is_fresh {
-                rls.learn(features, self.miss);
-            }
         }
         self.mean_step += (step - self.mean_step) * 0.1;
         self.level = (self.level - step) * 0.85;

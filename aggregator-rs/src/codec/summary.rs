@@ -20,7 +20,7 @@ const FIELDS: usize = 2 * WINDOW_COLUMNS;
 /// First direct context of windows.
 const DIRECT: usize = 24;
 /// Their set of weights.
-const SET: usize = 9;
+const SET: usize = 17;
 /// Means have this many times the resolution of the other fields.
 const MEAN_SCALE: i64 = 1000;
 

@@ -106,12 +106,12 @@ fn tracks(
             }
         } else if form.is_varying() && !is_quality {
             let is_value = head.kind == TableKind::Readings && at >= READING_LEAD;
-            let has_rls = is_value && knowledge.rls_left > 0;
-            knowledge.rls_left -= usize::from(has_rls);
+            let has_beside = is_value && knowledge.beside_left > 0;
+            knowledge.beside_left -= usize::from(has_beside);
             series = Some(if has_moved && form.is_continued {
-                Series::still(has_rls)
+                Series::still(has_beside)
             } else {
-                Series::new(has_rls)
+                Series::new(has_beside)
             });
         }
         if let (Some(series), true) = (&mut series, form.is_continued) {
