@@ -119,6 +119,10 @@ class Cable:
         """Set the platform's network by the names of sysctl(8); return what this kernel has not."""
         return _inside(self._keepers[1], lambda: _set(settings))
 
+    def platform_setting(self, name: str) -> str:
+        """Return what a setting of the platform's network is."""
+        return _inside(self._keepers[1], lambda: place_of(name).read_text().strip())
+
     def link(self, state: str) -> None:
         """Set the gateway's interface `up` or `down`."""
         _ip(self._keepers[0], "link", "set", INTERFACE, state)
@@ -192,12 +196,16 @@ def settings_of(file: Path) -> dict[str, str]:
 def _set(settings: Mapping[str, str]) -> list[str]:
     unknown = []
     for name, value in settings.items():
-        place = Path("/proc/sys", *name.split("."))
-        if place.exists():
-            place.write_text(value)
+        if place_of(name).exists():
+            place_of(name).write_text(value)
         else:
             unknown.append(name)
     return unknown
+
+
+def place_of(name: str) -> Path:
+    """Return where the kernel keeps a setting of sysctl(8)."""
+    return Path("/proc/sys", *name.split("."))
 
 
 def _ip(keeper: Child, *command: str) -> None:
