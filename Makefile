@@ -26,7 +26,7 @@ help:
 	@echo 'make days              30 simulated days with faults, in under a minute (SEED=1 DAYS=30)'
 	@echo 'make deliver           drain, a bad line and a herd of gateways in virtual time, as figures'
 	@echo 'make faults            a million injured transactions on a line in virtual time: 0 wrong values'
-	@echo 'make badline           30 % of packets lost and 2 s each way over a real TCP, for half an hour'
+	@echo 'make badline           30 % of packets lost, 1 s and 2 s each way, over a real TCP, as root, for half an hour'
 	@echo 'make forgeries         100,000 forged, changed, replayed and stolen messages: none gets in'
 	@echo 'make aarch64           the crate as aarch64 under QEMU: golden files give the same bytes'
 	@echo 'make bench             bus, CPU, bytes and windows beside peers, as ratios'
@@ -103,10 +103,11 @@ faults: setup
 aarch64: setup
 	tools/check-aarch64.sh
 
-# messages that somebody without the gateway's key can make, against a real inbox
+# two network namespaces and the kernel between them; both latencies at the same time
 badline: setup
 	@$(BIN)/python -m hil_tests.badline
 
+# messages that somebody without the gateway's key can make, against a real inbox
 forgeries: setup
 	@$(BIN)/python -m hil_tests.forgeries --seed $(SEED)
 

@@ -20,7 +20,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -40,6 +40,10 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN_NO_PI = 0x1001
 _CLONE_NEWNET = 0x40000000
 _PACKET_BYTES_MAX = 65_536
+# Where the machine has bbr, its networks have it too, and under bbr the kernel takes no stream for
+# thin. A gateway has cubic, which only the machine's own network may choose; with so few packets
+# under way it does as reno does.
+_OF_ANY_NETWORK = {"net.ipv4.tcp_congestion_control": "reno"}
 _LOOK_S = 0.02
 
 
@@ -99,6 +103,7 @@ class Cable:
                 _ip(keeper, "link", "set", "lo", "up")
                 _ip(keeper, "address", "add", own, "peer", peer, "dev", INTERFACE)
                 _ip(keeper, "link", "set", INTERFACE, "up")
+                _inside(keeper, lambda: _set(_OF_ANY_NETWORK))
             done = threading.Event()
             thread = threading.Thread(target=self._carry, args=(ends, done), daemon=True)
             thread.start()
@@ -109,6 +114,14 @@ class Cable:
     def listen(self) -> socket.socket:
         """Return a socket that listens at the platform's address, on a port of its own."""
         return _inside(self._keepers[1], lambda: socket.create_server((PLATFORM_ADDRESS, 0)))
+
+    def set_platform(self, settings: Mapping[str, str]) -> list[str]:
+        """Set the platform's network by the names of sysctl(8); return what this kernel has not."""
+        return _inside(self._keepers[1], lambda: _set(settings))
+
+    def platform_setting(self, name: str) -> str:
+        """Return what a setting of the platform's network is."""
+        return _inside(self._keepers[1], lambda: place_of(name).read_text().strip())
 
     def link(self, state: str) -> None:
         """Set the gateway's interface `up` or `down`."""
@@ -171,6 +184,28 @@ def _open_tun() -> int:
     end = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(end, _TUNSETIFF, struct.pack("16sH14x", INTERFACE.encode(), _IFF_TUN_NO_PI))
     return end
+
+
+def settings_of(file: Path) -> dict[str, str]:
+    """Read a file of sysctl.d(5)."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    pairs = (line.split("=", 1) for line in lines if line and line[0] not in "#;")
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _set(settings: Mapping[str, str]) -> list[str]:
+    unknown = []
+    for name, value in settings.items():
+        if place_of(name).exists():
+            place_of(name).write_text(value)
+        else:
+            unknown.append(name)
+    return unknown
+
+
+def place_of(name: str) -> Path:
+    """Return where the kernel keeps a setting of sysctl(8)."""
+    return Path("/proc/sys", *name.split("."))
 
 
 def _ip(keeper: Child, *command: str) -> None:

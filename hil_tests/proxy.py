@@ -24,16 +24,21 @@ _QUEUE_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How the network is: one way's delay in seconds, share of segments lost."""
+    """How the network is: one way's delay in seconds, share of segments lost.
+
+    `timeout_max_s` is what a retransmission time-out may grow to, Linux' limit if nobody set one.
+    """
 
     latency_s: float = 0.0
     loss: float = 0.0
+    timeout_max_s: float = 120.0
 
     def delay_s(self, rng: Random) -> float:
         """Draw how long a segment takes, retransmissions included."""
         delay_s = self.latency_s
         timeout_s = max(_RTO_MIN_S, 2 * self.latency_s)
         while rng.random() < self.loss:
+            timeout_s = min(timeout_s, self.timeout_max_s)
             delay_s += timeout_s
             timeout_s *= 2
         return delay_s

@@ -32,17 +32,26 @@ def test_without_the_window_that_heeds_delays_new_batches_stand_in_the_queue(
     assert drained.live_p95_ms > 4 * drained.alone_p95_ms, drained
 
 
-def test_a_day_of_loss_and_latency_loses_nothing_and_a_new_batch_arrives_within_a_minute() -> None:
-    endured = endure()
+@pytest.mark.parametrize("latency_s", [1.0, 2.0])
+def test_a_day_of_loss_and_latency_loses_nothing_and_a_new_batch_arrives_within_a_minute(
+    latency_s: float,
+) -> None:
+    endured = endure(latency_s=latency_s)
     assert endured.missing == 0, endured
     assert endured.cut >= 1_439
     assert endured.p99_s <= 60, endured
 
 
-def test_a_sender_that_never_sends_again_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_outs_without_a_limit_make_a_new_batch_late() -> None:
+    assert endure(timeout_max_s=120).p99_s > 60
+
+
+def test_a_sender_that_never_sends_again_loses_what_was_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Sender, "reconnected", lambda self: setattr(self, "is_greeted", False))
     monkeypatch.setattr(Sender, "_drop_late", lambda self, now_ms: None)
-    assert endure().p99_s > 60
+    assert endure().missing > 0
 
 
 @pytest.mark.long

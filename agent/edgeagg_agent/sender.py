@@ -67,12 +67,6 @@ class Sender:
         """How long a receipt is waited for now."""
         return self._pace.timeout_ms
 
-    def waits_since_ms(self) -> int | None:
-        """Return when the oldest was sent, a hello or a batch, that has no receipt; None: none."""
-        if not self.is_greeted:
-            return self._hello_ms
-        return min(self._sent_ms.values(), default=None)
-
     def hello_due(self, now_ms: int) -> bool:
         """Tell whether to say hello now, and count it as said."""
         if self.is_greeted:

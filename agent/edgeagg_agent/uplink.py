@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiomqtt
@@ -28,25 +28,26 @@ from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.pace import Uniform
 from edgeagg_agent.sender import Sender
 from edgeagg_agent.site import Destination
+from edgeagg_agent.tcp import Heard, Option, heard, known
 
 _log = logging.getLogger(__name__)
 _client_log = logging.getLogger(f"{__name__}.client")
 # it warns of publishes that wait for the broker, and tells errors that it then raises
 _client_log.setLevel(logging.CRITICAL)
 
-_PATIENCE_S = 20.0  # for the broker's word
+_PATIENCE_S = 20.0  # for a new connection
 _PATIENCE_MAX_S = 40.0
-_KEEPALIVE_SHARE = 0.45  # a silent connection is given up after twice as long
+# A connection over which nothing comes is asked for a word, and given up if none comes either:
+# within as many of the times in which its own round trips let an answer be expected. These are long
+# where packets are lost, and half of all answers are where a third of the packets is.
+_ASK_MS = 9_000
+_UNANSWERED_MS = 9_000
+_UNANSWERED_MAX_MS = 81_000
+_ANSWERS = 8
+_WORD_S = 90.0  # for the broker's word for one message, while there are others
+_KEEPALIVE_S = 60  # what the broker is told; the client waits no longer for the first word either
 _QUIET_S = 1.0
-_NUDGE_S = 1.0
-_NUDGES_MAX = 60  # while nothing comes from the platform
-# from linux/tcp.h: time-outs of a stream with few packets under way do not double at first
-_TCP_THIN_LINEAR_TIMEOUTS = 16
-_SOCKET_OPTIONS = (
-    # a word must not wait for the acknowledgement of the one before
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.IPPROTO_TCP, _TCP_THIN_LINEAR_TIMEOUTS, 1),
-)
+_LOOK_S = 1.0
 _RECONNECT_MIN_S = 4.0
 _RECONNECT_MAX_S = 60.0
 
@@ -74,12 +75,38 @@ class Backoff:
         self._limit_s = _RECONNECT_MIN_S
 
 
-class _Client(aiomqtt.Client):
-    """One that is as patient with the first packet as with any other."""
+class Client(aiomqtt.Client):
+    """One as patient with the first packet as with any other, that knows its connection."""
 
-    def __init__(self, host: str, port: int, *, timeout: float, **options: Any) -> None:  # noqa: ANN401 - aiomqtt's own
-        super().__init__(host, port, timeout=timeout, **options)
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        tcp_options: Iterable[Option],
+        **more: Any,  # noqa: ANN401 - aiomqtt's own
+    ) -> None:
+        super().__init__(host, port, timeout=timeout, **more)
         self._client.connect_timeout = timeout
+        connect = self._client._create_socket_connection  # noqa: SLF001 - the only way in
+
+        def connect_with_options() -> socket.socket:
+            # aiomqtt would set them behind the handshakes, each of which can lose packets
+            connection: socket.socket = connect()
+            for option in tcp_options:
+                connection.setsockopt(*option)
+            return connection
+
+        self._client._create_socket_connection = connect_with_options  # type: ignore[method-assign]  # noqa: SLF001
+
+    def heard(self) -> Heard | None:
+        """Tell how the connection is; None where it is closed."""
+        connection = self._client.socket()
+        try:
+            return heard(connection) if isinstance(connection, socket.socket) else None
+        except OSError:
+            return None
 
 
 class Uplink:
@@ -112,7 +139,6 @@ class Uplink:
         self._backoff = Backoff(random.uniform)
         self._believed = Believed(cursor.through)
         self._is_foreign = False
-        self._nudges = 0
         self._news = asyncio.Event()
 
     @property
@@ -154,12 +180,12 @@ class Uplink:
     def _where(self) -> str:
         return f"{self._destination.host}:{self._destination.port}"
 
-    def _client(self) -> aiomqtt.Client:
+    def _client(self) -> Client:
         to = self._destination
         # a line over which receipts take long needs longer for everything: a new connection begins
         # with nothing that the old one had got through
         patience_s = min(max(_PATIENCE_S, 4 * self.sender.timeout_ms / 1000), _PATIENCE_MAX_S)
-        return _Client(
+        return Client(
             to.host,
             to.port,
             identifier=f"edgeagg-{self._gateway}-{to.name}",
@@ -167,39 +193,48 @@ class Uplink:
             password=tls.password(to.password_file),
             tls_context=tls.context(to.tls_files) if to.tls else None,
             protocol=aiomqtt.ProtocolVersion.V311,
-            keepalive=round(_KEEPALIVE_SHARE * patience_s),
+            keepalive=_KEEPALIVE_S,
             timeout=patience_s,
             max_queued_incoming_messages=100,
             # the sender has a window of its own
             max_inflight_messages=CREDIT_MAX,
             logger=_client_log,
-            socket_options=_SOCKET_OPTIONS,
+            tcp_options=self._tcp_options(),
         )
 
-    async def _deliver(self, client: aiomqtt.Client) -> None:
+    def _tcp_options(self) -> tuple[Option, ...]:
+        return known()
+
+    async def _deliver(self, client: Client) -> None:
         self.sender.reconnected()
         async with asyncio.TaskGroup() as tasks:
             # the broker takes it before the hello behind it, so nobody waits for its word
             tasks.create_task(self._subscribe(client), name=f"subscribe[{self.name}]")
             tasks.create_task(self._listen(client), name=f"listen[{self.name}]")
             tasks.create_task(self._publish(client, tasks), name=f"publish[{self.name}]")
-            tasks.create_task(self._nudge(client, tasks), name=f"nudge[{self.name}]")
+            tasks.create_task(self._watch(client, tasks), name=f"watch[{self.name}]")
 
-    async def _subscribe(self, client: aiomqtt.Client) -> None:
-        await client.subscribe(topics.receipt(self._gateway), qos=1)
+    async def _subscribe(self, client: Client) -> None:
+        await self._listen_to(client, topics.receipt(self._gateway))
         if self._desk is not None:
-            await client.subscribe(topics.command(self._gateway), qos=1)
+            await self._listen_to(client, topics.command(self._gateway))
             await self._tell(client, self._desk.last_answer(self.name))
 
-    async def _publish(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
+    async def _listen_to(self, client: Client, topic: str) -> None:
+        await client.subscribe(topic, qos=1, timeout=_WORD_S)
+
+    async def _say(self, client: Client, topic: str, message: bytes) -> None:
+        await client.publish(topic, message, qos=1, timeout=_WORD_S)
+
+    async def _publish(self, client: Client, tasks: asyncio.TaskGroup) -> None:
         """Publish what is due; the broker's word for each may take long and is not waited for."""
         while True:
             now_ms = self._now_ms()
             if self.sender.hello_due(now_ms):
                 for message in self._introduction():
-                    tasks.create_task(client.publish(topics.batch(self._gateway), message, qos=1))
+                    tasks.create_task(self._say(client, topics.batch(self._gateway), message))
                 hello = self._hello()
-                tasks.create_task(client.publish(topics.hello(self._gateway), hello, qos=1))
+                tasks.create_task(self._say(client, topics.hello(self._gateway), hello))
             for sequence in self.sender.due(self._outbox.head, now_ms):
                 utc_ms = self._clock.now_ms() if self._clock.is_trusted else None
                 try:
@@ -210,33 +245,29 @@ class Uplink:
                     # as if it had been sent and not been receipted: the time-out sends it again
                     _log.warning("%s: batch %d: %s", self.name, sequence, error.strerror)
                     continue
-                tasks.create_task(client.publish(topics.batch(self._gateway), message, qos=1))
+                tasks.create_task(self._say(client, topics.batch(self._gateway), message))
             self._news.clear()
             with contextlib.suppress(TimeoutError):
                 # not wait_for: Python 3.11's loses a cancellation that comes together with the news
                 async with asyncio.timeout(_QUIET_S):
                     await self._news.wait()
 
-    async def _nudge(self, client: aiomqtt.Client, tasks: asyncio.TaskGroup) -> None:
-        """Keep words going both ways while a receipt is overdue.
+    async def _watch(self, client: Client, tasks: asyncio.TaskGroup) -> None:
+        """Give up a connection that is silent; ask for a word before.
 
-        TCP notices a lost packet soon by what comes behind it, and otherwise only by a time-out
-        that doubles each time. A subscription that is there already changes nothing, and the broker
-        answers it. Only for so long: a platform that is away answers nothing of it all.
+        A subscription that is there already changes nothing, and the broker answers it.
         """
+        asking: asyncio.Task[None] | None = None
         while True:
-            await asyncio.sleep(_NUDGE_S)
-            since_ms = self.sender.waits_since_ms()
-            if since_ms is None or self._now_ms() - since_ms < 1000 * _NUDGE_S:
-                continue
-            if self._nudges < _NUDGES_MAX:
-                self._nudges += 1
-                tasks.create_task(self._ask_again(client))
-
-    async def _ask_again(self, client: aiomqtt.Client) -> None:
-        # whoever waits for a batch's word gives the connection up, not this
-        with contextlib.suppress(aiomqtt.MqttError):
-            await client.subscribe(topics.receipt(self._gateway), qos=1)
+            await asyncio.sleep(_LOOK_S)
+            heard = client.heard()
+            if heard is None:
+                continue  # whoever reads from it says why
+            answer_ms = min(max(_UNANSWERED_MS, _ANSWERS * heard.answer_ms), _UNANSWERED_MAX_MS)
+            if heard.silent_ms >= _ASK_MS + answer_ms:
+                raise LinkError(f"silent for {heard.silent_ms / 1000:.0f} s")
+            if heard.silent_ms >= _ASK_MS and (asking is None or asking.done()):
+                asking = tasks.create_task(self._listen_to(client, topics.receipt(self._gateway)))
 
     def _introduction(self) -> list[bytes]:
         """Return the batches without which the platform may not believe the hello.
@@ -265,7 +296,7 @@ class Uplink:
     def _now_ms(self) -> int:
         return int(self._clock.monotonic_s() * 1000)
 
-    async def _listen(self, client: aiomqtt.Client) -> None:
+    async def _listen(self, client: Client) -> None:
         async for message in client.messages:
             if self._desk is not None and message.topic.value == topics.command(self._gateway):
                 answer = await self._desk.take(bytes(message.payload), self._destination)
@@ -281,10 +312,10 @@ class Uplink:
             if self._desk is not None and heard_of == (self._gateway, self._outbox.epoch):
                 await self._tell(client, self._desk.heard(self.name))
 
-    async def _tell(self, client: aiomqtt.Client, answer: bytes | None) -> None:
+    async def _tell(self, client: Client, answer: bytes | None) -> None:
         """Publish what became of a command."""
         if answer is not None:
-            await client.publish(topics.answer(self._gateway), answer, qos=1)
+            await self._say(client, topics.answer(self._gateway), answer)
 
     def _receipt(self, data: bytes) -> Receipt:
         keys = self._destination.platform_keys
@@ -295,7 +326,6 @@ class Uplink:
     async def _take(self, receipt: Receipt) -> None:
         if receipt.gateway != self._gateway or receipt.epoch != self._outbox.epoch:
             return  # of a former life of this gateway
-        self._nudges = 0
         self._clock.take_platform(receipt.server_ms)
         if self._is_foreign:
             return

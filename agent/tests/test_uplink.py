@@ -3,8 +3,8 @@
 import asyncio
 import dataclasses
 import random
+import socket
 
-import aiomqtt
 import pytest
 
 from agent.tests.fakes import GATEWAY, START_MS, FakeClock, catalogue
@@ -13,6 +13,7 @@ from agent.tests.test_sender import Platform
 from edgeagg import topics
 from edgeagg.batch import Batch, BatchKind, Hello, Origin, Receipt, check_of
 from edgeagg.command import CommandKind, Outcome
+from edgeagg.errors import LinkError
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
@@ -20,6 +21,7 @@ from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent import uplink as uplink_module
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.site import Destination
+from edgeagg_agent.tcp import Heard, known
 from edgeagg_agent.uplink import Backoff, Uplink
 
 EPOCH = START_MS
@@ -215,10 +217,13 @@ class FakeClient:
         self._receipts = asyncio.Queue()
         self._on_receipt = on_receipt
 
-    async def subscribe(self, topic, qos):
+    async def subscribe(self, topic, qos, **patience):
         self.subscribed.append((topic, qos))
 
-    async def publish(self, topic, data, qos):
+    def heard(self):
+        return Heard(silent_ms=0, answer_ms=1)
+
+    async def publish(self, topic, data, qos, **patience):
         assert qos == 1
         self.published.append((topic, data))
         if topic == topics.batch(GATEWAY):
@@ -316,50 +321,83 @@ async def test_a_stop_that_comes_together_with_news_is_not_lost(outbox):
     await deliver(uplink, FakeClient(stop_with_news), done)
 
 
-class SilentClient(FakeClient):
-    """A connection over which nothing comes."""
+class QuietClient(FakeClient):
+    """A connection that hears what it is told to hear, and is looked at a few times."""
 
-    def __init__(self, clock, is_enough):
+    def __init__(self, heard):
         super().__init__(lambda: None)
-        self.has_enough = asyncio.Event()
-        self._clock, self._is_enough = clock, is_enough
+        self.answers = asyncio.Event()
+        self.has_been_looked_at = asyncio.Event()
+        self._heard, self._looks = heard, 0
 
-    async def subscribe(self, topic, qos):
-        await super().subscribe(topic, qos)
-        if self._is_enough(len(self.subscribed)):
-            self.has_enough.set()
-            raise aiomqtt.MqttError("Operation timed out")
+    def heard(self):
+        self._looks += 1
+        if self._looks % 5 == 0:
+            self.has_been_looked_at.set()
+        return self._heard
 
-    async def publish(self, topic, data, qos):
-        self._clock.pass_ms(1_000)
+    async def subscribe(self, topic, qos, **patience):
+        await super().subscribe(topic, qos, **patience)
+        await self.answers.wait()
 
 
-async def test_while_a_receipt_is_overdue_words_are_kept_going_and_not_for_ever(
-    outbox, monkeypatch
+async def watch(uplink, client):
+    """Watch a connection until it has been looked at a few times, or is given up."""
+    client.has_been_looked_at.clear()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(uplink._watch(client, tasks))
+        await client.has_been_looked_at.wait()
+        watching.cancel()
+        client.answers.set()
+
+
+@pytest.fixture
+def no_pause(monkeypatch):
+    monkeypatch.setattr(uplink_module, "_LOOK_S", 0)
+
+
+@pytest.mark.parametrize(
+    ("answer_ms", "patience_ms"), [(1, 18_000), (1_125, 18_000), (6_000, 57_000), (50_000, 90_000)]
+)
+async def test_a_silent_connection_is_given_up_the_later_the_longer_its_answers_take(
+    outbox, no_pause, answer_ms, patience_ms
 ):
-    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.001)
     uplink = make_uplink(outbox)
-    # once to begin with; whatever becomes of the others ends nothing
-    client = SilentClient(uplink._clock, lambda count: count > uplink_module._NUDGES_MAX)
-    await deliver(uplink, client, client.has_enough)
-    assert set(client.subscribed) == {(topics.receipt(GATEWAY), 1)}
-    assert uplink._nudges == uplink_module._NUDGES_MAX
-    await uplink._take(receipt(0))
-    assert uplink._nudges == 0
+    await watch(uplink, QuietClient(Heard(silent_ms=patience_ms - 1, answer_ms=answer_ms)))
+    with pytest.RaisesGroup(pytest.RaisesExc(LinkError, match=f"silent for {patience_ms // 1000}")):
+        await watch(uplink, QuietClient(Heard(silent_ms=patience_ms, answer_ms=answer_ms)))
 
 
-async def test_nobody_is_nudged_while_nothing_is_waited_for(outbox, monkeypatch):
-    monkeypatch.setattr(uplink_module, "_NUDGE_S", 0.0005)
-    fill(outbox, 3)
+async def test_a_silent_connection_is_asked_for_a_word_one_question_at_a_time(outbox, no_pause):
     uplink = make_uplink(outbox)
-    done = asyncio.Event()
-    client = FakeClient(lambda: done.set() if uplink.waiting_count == 0 else None)
-    await deliver(uplink, client, done)
-    uplink._clock.pass_ms(100_000)
-    nudging = asyncio.create_task(uplink._nudge(client, asyncio.TaskGroup()))
-    await asyncio.sleep(0.02)
-    nudging.cancel()
+    client = QuietClient(Heard(silent_ms=9_000, answer_ms=1))
+    await watch(uplink, client)
     assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
+    await watch(uplink, client)
+    assert len(client.subscribed) > 2, "those that are answered are followed by others"
+
+
+@pytest.mark.parametrize(
+    "heard", [Heard(silent_ms=8_999, answer_ms=1), None], ids=["lively", "closed"]
+)
+async def test_a_lively_connection_and_a_closed_one_are_left_alone(outbox, no_pause, heard):
+    client = QuietClient(heard)
+    await watch(make_uplink(outbox), client)
+    assert client.subscribed == []
+
+
+async def test_the_options_are_set_before_the_first_packet_of_mqtt(outbox):
+    """A handshake over a bad line needs them as much as what follows."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        to = dataclasses.replace(PLATFORM, port=server.getsockname()[1])
+        uplink = Uplink(to, GATEWAY, outbox, outbox.cursor("p"), FakeClock(), pytest.fail)
+        client = uplink._client()
+        assert client.heard() is None
+        paho = client._client
+        paho._host, paho._port = to.host, to.port
+        with await asyncio.to_thread(paho._create_socket) as connection:
+            for level, name, value in known():
+                assert connection.getsockopt(level, name) == value
 
 
 @pytest.mark.parametrize(("timeout_ms", "patience_s"), [(5_000, 20), (8_000, 32), (60_000, 40)])
@@ -370,8 +408,7 @@ async def test_the_longer_receipts_take_the_more_patient_is_the_next_connection(
     uplink.sender._pace.timeout_ms = timeout_ms
     client = uplink._client()
     assert client.timeout == client._client.connect_timeout == patience_s
-    # a silent connection is given up after twice that
-    assert client._keepalive == round(0.45 * patience_s)
+    assert client._keepalive >= patience_s, "the client would not wait longer for the first word"
 
 
 class CommandedClient(FakeClient):
@@ -381,12 +418,12 @@ class CommandedClient(FakeClient):
         super().__init__(lambda: None)
         self._command, self._on_answer = command, on_answer
 
-    async def publish(self, topic, data, qos):
+    async def publish(self, topic, data, qos, **patience):
         if topic == topics.answer(GATEWAY):
             self.published.append((topic, data))
             self._on_answer()
             return
-        await super().publish(topic, data, qos)
+        await super().publish(topic, data, qos, **patience)
 
     async def _listen(self):
         command = type("Topic", (), {"value": topics.command(GATEWAY)})

@@ -28,9 +28,13 @@ _SEGMENT_BYTES = 1460
 _OVERHEAD_BYTES = 120  # of a publish: TCP, IP, TLS, the topic
 _RECEIPT_BYTES = 200
 _SMALL_BYTES = 60
-_PATIENCE_MS = 20_000  # of the client, for the broker's word, at least
+_PATIENCE_MS = 20_000  # of the client, for a new connection, at least
 _PATIENCE_MAX_MS = 40_000
-_KEEPALIVE_SHARE = 0.45  # without a byte; the client gives the connection up after twice that
+_ASK_MS = 9_000  # without a byte; then as long, or as many answers as a first round trip tells of
+_UNANSWERED_MAX_MS = 81_000
+_ANSWERS = 8
+_ANSWER_ROUND_TRIPS = 3  # RFC 6298, 2.2
+_WORD_MS = 90_000  # for the broker's word for one message
 _TICK_MS = 1_000
 _COMMIT_MS = 20
 
@@ -105,9 +109,11 @@ class Platform:
         self._waiting.append((gateway, sequence, answer))
         self.busiest = max(self.busiest, len(self._waiting))
 
-    def has(self, gateway: str) -> int:
-        """Return how many batches are committed."""
-        return self._through.get(gateway, 0) + len(self._have.get(gateway, ()))
+    def lacks(self, gateway: str, head: int) -> int:
+        """Return how many of the batches up to `head` are not committed."""
+        beyond = self._have.get(gateway, set())
+        first = self._through.get(gateway, 0) + 1
+        return sum(sequence not in beyond for sequence in range(first, head + 1))
 
     def _commit(self) -> None:
         group, self._waiting = self._waiting, []
@@ -247,11 +253,12 @@ class Gateway:
         if number != self._connection:
             return
         silent_ms = self._life.now_ms - self._heard_ms
-        keepalive_ms = _KEEPALIVE_SHARE * self._patience_ms
-        if silent_ms >= 2 * keepalive_ms:
+        round_trip_ms = 1000 * sum(line.weather.latency_s for line in self._lines)
+        answer_ms = max(_ASK_MS, _ANSWERS * _ANSWER_ROUND_TRIPS * round_trip_ms)
+        if silent_ms >= _ASK_MS + min(answer_ms, _UNANSWERED_MAX_MS):
             self.drop()
             return
-        if silent_ms < keepalive_ms:
+        if silent_ms < _ASK_MS:
             self._has_pinged = False
         elif not self._has_pinged:
             self._has_pinged = True
@@ -287,6 +294,8 @@ class Gateway:
             self._hear(number)
 
         def broker() -> None:
+            if number != self._connection:
+                return  # nobody sends again what was lost on the way
             down.send(_SMALL_BYTES, acknowledged)
             arrive()
 
@@ -295,7 +304,7 @@ class Gateway:
                 self.drop()
 
         self._up.send(size, broker)
-        self._life.after(self._patience_ms, check)
+        self._life.after(_WORD_MS, check)
 
     def _hear(self, number: int) -> None:
         if number == self._connection:

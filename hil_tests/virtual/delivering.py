@@ -17,6 +17,8 @@ _MS_PER_H = 3_600_000
 _METERS, _POINTS = 128, 30
 _ENVELOPE_BYTES = 80
 _WEEK_MIN = 7 * 24 * 60
+_TIMEOUT_MAX_S = 1.0  # as `edgeagg_agent.tcp` and deploy/broker/60-edgeagg-line.conf ask for
+_CUT_MS = 607_000  # so that it comes at any moment of a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +121,26 @@ def drain(size: int, *, seed: int = 1, flush_ms: int = 5_000) -> Drained:
     )
 
 
-def endure(*, seed: int = 1, latency_s: float = 1.0, loss: float = 0.3) -> Endured:
-    """Live a day on a line that loses, a batch a minute."""
-    line = Line(Weather(latency_s, loss), 1_000_000)
+def endure(
+    *,
+    seed: int = 1,
+    latency_s: float = 1.0,
+    loss: float = 0.3,
+    timeout_max_s: float = _TIMEOUT_MAX_S,
+) -> Endured:
+    """Live a day on a line that loses, a batch a minute; it is cut every ten minutes too."""
+    line = Line(Weather(latency_s, loss, timeout_max_s), 1_000_000)
     life = Life()
     platform = Platform(life)
     gateway = Gateway(
         *(life, platform, Random(seed)), lines=(line, line), batch_bytes=1_500, flush_ms=60_000
     )
+
+    def cut_line() -> None:
+        gateway.drop()
+        life.after(_CUT_MS, cut_line)
+
+    life.after(_CUT_MS, cut_line)
     life.run(24 * _MS_PER_H)
     cut = gateway.head
     life.run(24.25 * _MS_PER_H)
@@ -134,7 +148,7 @@ def endure(*, seed: int = 1, latency_s: float = 1.0, loss: float = 0.3) -> Endur
     return Endured(
         latency_s,
         cut,
-        max(0, cut - platform.has(GATEWAY)),
+        platform.lacks(GATEWAY, cut),
         share(delays_ms, 0.5) / 1000,
         share(delays_ms, 0.99) / 1000,
         gateway.seen.connections,
