@@ -376,15 +376,16 @@ def test_status_without_a_status_file_is_a_mistake_in_the_site_file(tmp_path, ca
 
 
 @pytest.fixture
-def fast(monkeypatch):
-    """Let the agent look round every 5 ms, and stop itself after some looks."""
+def fast(monkeypatch, bus):
+    """Let the agent look round every 5 ms, and stop itself when something was read and recorded."""
     monkeypatch.setattr(app, "_TICK_MS", 5)
     monkeypatch.setattr(app, "_FAREWELL_MS", 1)
     commit = Recorder.commit
 
     async def commit_and_stop(self):
         await commit(self)
-        if self.counters.batches == 0 and self.pending_cells == 0:
+        # slots that a slow start missed are recorded before anything is read
+        if not bus.asked or (self.counters.batches == 0 and self.pending_cells == 0):
             return
         os.kill(os.getpid(), 15)
 
