@@ -4,6 +4,7 @@
 use edgeagg_core::aggregator::{Aggregator, GroupShape};
 use edgeagg_core::codec::{decode, CODEC_DELTA};
 use edgeagg_core::demand::DemandShape;
+use edgeagg_core::error::Error;
 use edgeagg_core::reading::{Gap, Row};
 use edgeagg_core::table::TableKind;
 use edgeagg_core::totaliser::Guard;
@@ -185,4 +186,30 @@ fn no_demand_is_counted_over_a_restart() {
         while restarted.cut(MIDNIGHT_MS).is_some() {}
         assert_eq!(behind(&mut restarted), wanted);
     }
+}
+
+#[test]
+fn a_snapshot_of_an_open_window_without_rows_is_refused() {
+    const ROWS: u8 = 3;
+    let shape = GroupShape::new(1_000, vec![PointKind::Gauge]).unwrap();
+    let shape = shape.with_statistics(&[0]).unwrap();
+    let new = || Aggregator::new(vec![shape.clone()], &[5_000]).unwrap();
+    let read = |due_ms: i64| Row {
+        due_ms,
+        at_ms: due_ms,
+        values: vec![Some(1_000)],
+        qualities: vec![0],
+    };
+    let mut aggregator = new();
+    for due_ms in [6_000, 7_000, 8_000] {
+        aggregator.push_row(0, read(due_ms)).unwrap();
+    }
+    while aggregator.cut(8_000).is_some() {}
+    let snapshot = aggregator.snapshot().unwrap();
+    // behind the number of rows is what they came to
+    let places = (0..snapshot.len()).filter(|&at| snapshot[at] == ROWS);
+    let cut_off = places.map(|at| [&snapshot[..at], &[0]].concat());
+    let restored: Vec<_> = cut_off.map(|it| new().restore(&it)).collect();
+    let open = |it: &Result<(), Error>| matches!(it, Err(Error::Corrupt { what, .. }) if *what == "open window");
+    assert!(restored.iter().any(open), "{restored:?}");
 }
