@@ -331,7 +331,10 @@ fn many_tables_come_back() {
         };
         let tables: Vec<Table> = (0..count).map(gap).collect();
         let payload = encode_as(CODEC_CM, &tables).unwrap();
-        assert_eq!(usize::from(payload[0]), if count < 239 { 17 + count as usize } else { 0 });
+        assert_eq!(
+            usize::from(payload[0]),
+            if count < 239 { 17 + count as usize } else { 0 }
+        );
         assert_eq!(decode(CODEC_CM, &payload), Ok(tables));
     }
 }
