@@ -73,7 +73,7 @@ async def _record(folder: Path) -> dict[Slot, Values]:
     slots: dict[Slot, Values] = {}
     outbox = Outbox(folder, now_ms=START_MS, bytes_max=1 << 30)
     outbox.cursor("platform").advance(3)
-    recorder = Recorder(folder, outbox, GATEWAY, PLANT, now_ms=START_MS)
+    recorder = Recorder(folder, outbox, GATEWAY, PLANT, now_ms=START_MS - 1)
     for second in range(SECONDS):
         due_ms = START_MS + second * PERIOD_MS
         for number, group in enumerate(PLANT.groups):
@@ -122,6 +122,10 @@ def judge(folder: Path, known: Known) -> tuple[int, int]:
     changed = sum(a != b for a, b in zip(known.messages, messages, strict=False))
     assert len(messages) >= len(known.messages), "sequences were used again"
     assert changed == len(lost) <= 1, f"{changed} batches changed, {len(lost)} are declared lost"
+    for old in map(Batch.from_bytes, lost):
+        behind = map(Batch.from_bytes, messages[old.sequence :])
+        if any(batch.kind is BatchKind.DATA for batch in behind):
+            assert set(_slots([old.to_bytes()])[0]) <= _told(messages[old.sequence - 1])
     kept, declared = _slots(messages)
     assert all(known.slots[slot] == values for slot, values in kept.items()), "a wrong value"
     in_lost, _ = _slots(lost)
@@ -131,6 +135,16 @@ def judge(folder: Path, known: Known) -> tuple[int, int]:
     gone = declared - in_lost.keys()
     assert len(missing) + len(gone) <= 1, f"{missing | gone} lost by one place"
     return len(lost), len(missing | gone)
+
+
+def _told(word: bytes) -> set[Slot]:
+    """Return the slots that the word of a lost batch tells of."""
+    batch = Batch.from_bytes(word)
+    return {
+        (gap.group.meter, due_ms)
+        for gap in content.decode_lost(batch.codec, batch.payload, PLANT).lost
+        for due_ms in range(gap.first_due_ms, gap.last_due_ms + 1, PERIOD_MS)
+    }
 
 
 def _slots(messages: list[bytes]) -> tuple[dict[Slot, Values], set[Slot]]:
