@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import socket
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edgeagg_agent.tcp import TCP_RTO_MAX_MS, known
 from hil_tests.badline import SETTINGS, Trial, run
-from hil_tests.netspace import NO_NETWORK, Cable, place_of, settings_of
+from hil_tests.netspace import NO_NETWORK, PLATFORM_ADDRESS, Cable, place_of, settings_of
 from hil_tests.proxy import Weather
 
 pytestmark = pytest.mark.skipif(bool(NO_NETWORK), reason=NO_NETWORK)
@@ -52,3 +58,64 @@ def test_the_settings_of_the_deployment_are_the_platforms_and_no_others(tmp_path
     assert own == {name: place_of(name).read_text() for name in own}, (
         "the machine's own are left alone"
     )
+
+
+_CONNECT = """
+import socket, sys, time
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))):
+    time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def connected(cable: Cable) -> Iterator[socket.socket]:
+    """Have a process of the gateway connect, and give the platform's end."""
+    with cable.listen() as listener:
+        port = str(listener.getsockname()[1])
+        command = [*cable.gateway_command, "python3", "-c", _CONNECT, PLATFORM_ADDRESS, port]
+        with subprocess.Popen(command) as gateway:
+            connection, _ = listener.accept()
+            with connection:
+                yield connection
+            gateway.kill()
+
+
+def is_given_up_within(seconds: float, connection: socket.socket) -> bool:
+    connection.send(b"?")
+    connection.settimeout(seconds)
+    try:
+        connection.recv(1)
+    except TimeoutError as error:
+        return error.errno == errno.ETIMEDOUT
+    raise AssertionError("somebody answered")
+
+
+RETRIES = "net.ipv4.tcp_retries2"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    all(name != TCP_RTO_MAX_MS for _, name, _ in known()), reason="needs Linux 6.15 or newer"
+)
+@pytest.mark.parametrize(
+    ("is_set", "without", "is_given_up"),
+    [
+        ("platform", None, False),
+        ("platform", RETRIES, True),
+        ("gateway", None, False),
+        ("gateway", socket.TCP_USER_TIMEOUT, True),
+    ],
+)
+def test_short_time_outs_do_not_end_a_connection_that_is_cut_for_twenty_seconds(
+    tmp_path: Path, is_set: str, without: str | int | None, *, is_given_up: bool
+) -> None:
+    with Cable(tmp_path).running() as cable:
+        if is_set == "platform":
+            settings = settings_of(SETTINGS)
+            cable.set_platform({name: settings[name] for name in settings if name != without})
+        with connected(cable) as connection:
+            for level, name, value in known() if is_set == "gateway" else ():
+                if name != without:
+                    connection.setsockopt(level, name, value)
+            cable.swallows = True
+            assert is_given_up_within(20, connection) is is_given_up

@@ -135,10 +135,13 @@ class Enrolled:
         self._receipts = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
 
-    async def subscribe(self, topic, qos):
+    async def subscribe(self, topic, qos, **patience):
         pass
 
-    async def publish(self, topic, data, qos):
+    def heard(self):
+        return None
+
+    async def publish(self, topic, data, qos, **patience):
         async with self._one_at_a_time:
             receipts = await self.inbox.take([Message(topic, data)], START_MS)
         for receipt in receipts:
