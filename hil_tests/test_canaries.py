@@ -168,9 +168,9 @@ def test_a_batch_that_changes_when_it_is_sent_is_a_double(begin: Begin) -> None:
         "            return dataclasses.replace(batch, cut_at_ms=now_ms).to_bytes(self.signer)\n",
         # or the agent itself would find it out by the first receipt
         also=(
-            "agent/edgeagg_agent/uplink.py",
-            "        if other is not None:\n",
-            "        if False:\n",
+            "agent/edgeagg_agent/believed.py",
+            "            if kept not in {None, check}:\n",
+            "            if False:\n",
         ),
     )
     scenario.run(4)
@@ -228,7 +228,9 @@ def shifted_core(tmp_path_factory: pytest.TempPathFactory) -> Path:
     change(
         directory / "aggregator-rs/src/window/cell.rs",
         "self.opening = self.opening.or_else(|| step.bound_at(start_ms));",
-        "self.opening = self.opening.or_else(|| step.bound_at(start_ms + 700));",
+        "let late_ms = (start_ms + 700).min(step.to_ms);"
+        "let late = step.bound_at(start_ms).and(step.bound_at(late_ms));"
+        "self.opening = self.opening.or(late);",
     )
     # the set-up of the checkout has fetched every crate that this needs
     build = ". tools/rust-env.sh && exec cargo build --quiet --offline --locked --features python"
