@@ -40,7 +40,7 @@ _PATIENCE_MAX_S = 40.0
 # A connection over which nothing comes is asked for a word, and given up if none comes either:
 # within as many of the times in which its own round trips let an answer be expected. These are long
 # where packets are lost, and half of all answers are where a third of the packets is.
-_ASK_MS = 9_000
+_ASK_MS = 8_000
 _UNANSWERED_MS = 9_000
 _UNANSWERED_MAX_MS = 81_000
 _ANSWERS = 8

@@ -357,7 +357,7 @@ def no_pause(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("answer_ms", "patience_ms"), [(1, 18_000), (1_125, 18_000), (6_000, 57_000), (50_000, 90_000)]
+    ("answer_ms", "patience_ms"), [(1, 17_000), (1_125, 17_000), (6_000, 56_000), (50_000, 89_000)]
 )
 async def test_a_silent_connection_is_given_up_the_later_the_longer_its_answers_take(
     outbox, no_pause, answer_ms, patience_ms
@@ -370,7 +370,7 @@ async def test_a_silent_connection_is_given_up_the_later_the_longer_its_answers_
 
 async def test_a_silent_connection_is_asked_for_a_word_one_question_at_a_time(outbox, no_pause):
     uplink = make_uplink(outbox)
-    client = QuietClient(Heard(silent_ms=9_000, answer_ms=1))
+    client = QuietClient(Heard(silent_ms=8_000, answer_ms=1))
     await watch(uplink, client)
     assert client.subscribed == [(topics.receipt(GATEWAY), 1)]
     await watch(uplink, client)
@@ -378,7 +378,7 @@ async def test_a_silent_connection_is_asked_for_a_word_one_question_at_a_time(ou
 
 
 @pytest.mark.parametrize(
-    "heard", [Heard(silent_ms=8_999, answer_ms=1), None], ids=["lively", "closed"]
+    "heard", [Heard(silent_ms=7_999, answer_ms=1), None], ids=["lively", "closed"]
 )
 async def test_a_lively_connection_and_a_closed_one_are_left_alone(outbox, no_pause, heard):
     client = QuietClient(heard)

@@ -30,7 +30,8 @@ _RECEIPT_BYTES = 200
 _SMALL_BYTES = 60
 _PATIENCE_MS = 20_000  # of the client, for a new connection, at least
 _PATIENCE_MAX_MS = 40_000
-_ASK_MS = 9_000  # without a byte; then as long, or as many answers as a first round trip tells of
+_ASK_MS = 8_000  # without a byte; then so long, or as many answers as a first round trip tells of
+_UNANSWERED_MS = 9_000
 _UNANSWERED_MAX_MS = 81_000
 _ANSWERS = 8
 _ANSWER_ROUND_TRIPS = 3  # RFC 6298, 2.2
@@ -254,7 +255,7 @@ class Gateway:
             return
         silent_ms = self._life.now_ms - self._heard_ms
         round_trip_ms = 1000 * sum(line.weather.latency_s for line in self._lines)
-        answer_ms = max(_ASK_MS, _ANSWERS * _ANSWER_ROUND_TRIPS * round_trip_ms)
+        answer_ms = max(_UNANSWERED_MS, _ANSWERS * _ANSWER_ROUND_TRIPS * round_trip_ms)
         if silent_ms >= _ASK_MS + min(answer_ms, _UNANSWERED_MAX_MS):
             self.drop()
             return
