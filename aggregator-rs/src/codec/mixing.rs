@@ -392,7 +392,7 @@ impl Weights {
         let rate = 24 + 5120 / (32 + self.uses.min(1 << 20)) as i32;
         self.uses = self.uses.saturating_add(1);
         for (input, weight) in inputs.iter().zip(&mut self.of) {
-            // at most 2047 x 4095 x 184: it fits
+            // at most 2839 x 4095 x 184: it fits
             let step = (input * (error * rate) + (1 << 17)) >> 18;
             *weight = (*weight + step).clamp(-WEIGHT_MAX, WEIGHT_MAX);
         }
