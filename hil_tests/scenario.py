@@ -210,7 +210,7 @@ class Scenario:
         run = Run(
             host,
             agent_span or Span(self.polling_ms + _COMMIT_MS, ended_ms - _COMMIT_MS),
-            # what falls due between the announcement and the first plan of a start is `stopped`, too
+            # what falls due between announcement and first plan is `stopped`, too
             [Span(self.begun_ms, self.polling_ms), *self._downs],
             offsets_ms,
             blur_ms,
