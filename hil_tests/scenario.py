@@ -210,7 +210,8 @@ class Scenario:
         run = Run(
             host,
             agent_span or Span(self.polling_ms + _COMMIT_MS, ended_ms - _COMMIT_MS),
-            self._downs,
+            # what falls due between announcement and first plan is `stopped`, too
+            [Span(self.begun_ms, self.polling_ms), *self._downs],
             offsets_ms,
             blur_ms,
             self.ahead,
