@@ -220,12 +220,12 @@ async def test_undelivered_batches_are_dropped_oldest_first_and_counted(gateway,
 
 async def test_room_is_back_and_nothing_is_let_go_any_more(gateway, disk):
     disk.is_full = True
-    steps = list(seconds(400))
-    for step in steps[:500]:
+    steps = list(seconds(500))
+    for step in steps[:600]:
         await gateway.do(step)
     first = gateway.outbox.dropped_count
     disk.is_full = False
-    for step in steps[500:]:
+    for step in steps[600:]:
         await gateway.do(step)
     assert first > 0
     assert gateway.outbox.dropped_count == first
