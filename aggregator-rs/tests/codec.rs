@@ -220,6 +220,17 @@ fn what_context_mixing_may_not_hold_goes_by_delta() {
         Err(Error::TooLarge { what: "cells", .. })
     ));
     assert_eq!(encode_smallest(&tables).unwrap().0, CODEC_DELTA);
+    let mut random = Random(11);
+    let noise = (0..46).map(|_| (0..500).map(|_| Some(random.next() as i64 >> 43)).collect());
+    let tables = readings(noise.collect());
+    assert!(matches!(
+        encode_as(CODEC_CM, &tables),
+        Err(Error::TooLarge {
+            what: "decisions",
+            ..
+        })
+    ));
+    assert_eq!(encode_smallest(&tables).unwrap().0, CODEC_DELTA);
 }
 
 #[test]

@@ -113,6 +113,7 @@ class Bits:
 
 HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 5, 14, 64, 19, 25, 192
 KNOWNS = 7
+DECISIONS = 327_680
 """Sets of weights by how well the hashed slots know a decision."""
 
 Shape = tuple[float, float]
@@ -166,6 +167,7 @@ class Model:
         self.weights = [Weights(weights[at : at + INPUTS]) for at in range(0, count[1], INPUTS)]
         self.flags = [Slot(one, 4) for one in numbers[-FLAGS:]]
         self.slots: list[dict[int, Slot]] = [{} for _ in range(HASHED)]
+        self.decisions = 0
 
     def flag(self, at: int) -> bool:
         slot = self.flags[at]
@@ -239,6 +241,9 @@ class Model:
         parts: list[list[float]],
         shares: list[tuple[float, float]],
     ) -> int:
+        self.decisions += 1
+        if self.decisions > DECISIONS:
+            raise ValueError("too many decisions")
         direct = self.directs[context.direct * CLASSES + kind]
         salt = node * 0x9E3779B1
         slots: list[Slot] = []

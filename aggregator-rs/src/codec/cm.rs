@@ -158,8 +158,15 @@ pub(super) fn anchor_of(payload: &[u8]) -> Result<Option<u8>, Error> {
 ///
 /// # Errors
 /// `InvalidArgument` for a distance that is not from 1 to [`BACK_MAX`]; `TooLarge` beyond
-/// [`CM_CELLS_MAX`] and the limits of the format.
+/// [`CM_CELLS_MAX`], for noise that takes too many decisions, and beyond the limits of the format.
 pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Result<Vec<u8>, Error> {
+    let (coder, model) = walked(tables, anchor)?;
+    model.within_limits()?;
+    Ok(coder.finish())
+}
+
+/// Walk the tables, whatever that takes.
+fn walked(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Result<(Encoder, Model), Error> {
     let (keyframe, form) = match anchor {
         None => (None, form_alone(tables.len())),
         Some((keyframe, back @ 1..=BACK_MAX)) => (Some(keyframe), back),
@@ -183,7 +190,7 @@ pub(super) fn encode(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Resul
     let mut coder = Encoder::new(out);
     let mut knowledge = knowledge_of(anchor);
     knowledge.tables(&mut coder, &heads, &mut columns, |_| false);
-    Ok(coder.finish())
+    Ok((coder, knowledge.model))
 }
 
 /// Decode a payload of codec 2; one that is anchored needs its keyframe.
@@ -231,11 +238,12 @@ fn decode_with(
         .map(|head| vec![vec![None; head.rows]; head.width])
         .collect();
     let mut knowledge = knowledge_of(anchor);
-    if knowledge.tables(&mut coder, &heads, &mut columns, Decoder::is_exhausted) {
-        coder.end(start)?;
-    } else {
+    let is_whole = knowledge.tables(&mut coder, &heads, &mut columns, Decoder::is_exhausted);
+    knowledge.model.within_limits()?;
+    if !is_whole {
         return Err(Error::Truncated { at: payload.len() });
     }
+    coder.end(start)?;
     let mut tables = Vec::with_capacity(heads.len());
     for (head, columns) in heads.iter().zip(columns) {
         tables.push(head.table(columns)?);
@@ -327,4 +335,59 @@ fn checksum(tables: &[Table], keyframe: Option<&Keyframe>) -> [u8; 4] {
         }
     }
     sum.finalize().to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Readings of one point that jump to and fro, each taking some 25 decisions.
+    fn noise(rows: usize) -> Vec<Table> {
+        let mut state = 7_u64;
+        let mut jump = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            Some((state >> 43) as i64 - (1 << 20))
+        };
+        let columns = (0..4).map(|_| (0..rows).map(|_| jump()).collect());
+        vec![Table::new(TableKind::Readings, 0, 0, columns.collect()).unwrap()]
+    }
+
+    #[test]
+    fn noise_that_would_take_too_long_is_neither_written_nor_read() {
+        let too_long = |error: &Error| {
+            matches!(
+                error,
+                Error::TooLarge {
+                    what: "decisions",
+                    ..
+                }
+            )
+        };
+        let tables = noise(CM_CELLS_MAX / 4);
+        assert!(too_long(&encode(&tables, None).unwrap_err()));
+        let payload = walked(&tables, None).unwrap().0.finish();
+        assert!(too_long(&decode(&payload, None).unwrap_err()));
+    }
+
+    #[test]
+    fn what_a_keyframe_took_is_counted_too() {
+        let tables = noise(2500);
+        let payload = encode(&tables, None).unwrap();
+        assert_eq!(decode(&payload, None), Ok(tables.clone()));
+        let keyframe = Keyframe::new(&payload).unwrap();
+        assert!(encode(&noise(10), Some((&keyframe, 1))).is_ok());
+        let payload = walked(&tables, Some((&keyframe, 1))).unwrap().0.finish();
+        let found = decode(&payload, Some(&keyframe));
+        assert!(matches!(
+            found,
+            Err(Error::TooLarge {
+                what: "decisions",
+                ..
+            })
+        ));
+    }
 }

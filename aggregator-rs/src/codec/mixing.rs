@@ -10,6 +10,7 @@ use super::flags;
 use super::logistic::{squash, stretch, tail, EVIDENCE_MAX};
 use super::prior::Prior;
 use super::range::Coder;
+use crate::error::Error;
 
 /// Hashed contexts of an integer.
 pub(super) const HASHED: usize = 7;
@@ -49,6 +50,10 @@ const fn confidences() -> [i32; SEEN_MAX as usize + 1] {
 /// A slot that has seen so many knows something of its own.
 const RIPE: u16 = 3;
 const CONSTANT_INPUT: i32 = 256;
+
+/// Most decisions one payload and its keyframe may take: they are what decoding takes time for.
+/// Readings that are all good and in time never take as many, however wild they are.
+const DECISIONS_MAX: u32 = 327_680;
 
 const NODE_ZERO: u32 = 0;
 const NODE_SIGN: u32 = 1;
@@ -160,6 +165,7 @@ pub(super) struct Model {
     directs: Vec<Slot>,
     weights: Vec<Weights>,
     flags: Vec<Slot>,
+    decisions: u32,
 }
 
 impl Model {
@@ -183,7 +189,23 @@ impl Model {
                 .flags()
                 .map(|one| slot(one, Prior::FLAG_SEEN))
                 .collect(),
+            decisions: 0,
         }
+    }
+
+    /// Require that no more was decided than a payload may take.
+    ///
+    /// # Errors
+    /// `TooLarge`: what was coded since is nothing.
+    pub(super) fn within_limits(&self) -> Result<(), Error> {
+        if self.decisions > DECISIONS_MAX {
+            return Err(Error::TooLarge {
+                what: "decisions",
+                found: u64::from(self.decisions),
+                max: u64::from(DECISIONS_MAX),
+            });
+        }
+        Ok(())
     }
 
     /// Code a flag; `at` is below [`FLAGS`].
@@ -194,13 +216,16 @@ impl Model {
         flag
     }
 
-    /// Code an integer.
+    /// Code an integer; nothing once [`Model::within_limits`] says no.
     pub(super) fn integer<C: Coder>(
         &mut self,
         coder: &mut C,
         context: &Context,
         value: i64,
     ) -> i64 {
+        if self.decisions > DECISIONS_MAX {
+            return 0;
+        }
         let mut parts = context.shapes.map(Part::new);
         let evidence = parts.map(|part| {
             let zero = 1.0 - part.beyond_low - part.beyond_high;
@@ -321,6 +346,7 @@ impl Model {
         evidence: [i32; SHAPES],
         bit: bool,
     ) -> bool {
+        self.decisions += 1;
         let class = class as usize;
         let direct = context.direct * CLASSES + class;
         let direct_one = self.directs[direct].one;
@@ -406,6 +432,7 @@ const WEIGHT_MAX: i32 = 1 << 22;
 impl Model {
     /// Forget what depends on a payload's columns.
     pub(super) fn forget(&mut self) {
+        self.decisions = 0;
         self.slots.fill(Slot::NEW);
     }
 
