@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 LOOPBACK = "127.0.0.1"
-START_TIMEOUT_S = 30.0  # a killed PostgreSQL syncs every file before it takes connections again
+START_TIMEOUT_S = 90.0  # a killed PostgreSQL syncs every file before it takes connections again
 STOP_TIMEOUT_S = 60.0
 
 _POLL_S = 0.01
