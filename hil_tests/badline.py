@@ -18,7 +18,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -183,18 +182,29 @@ class Trial:
     is_old_gateway: bool = False
 
 
+async def _with_platform(database: Path, port: int, command: Sequence[str]) -> str:
+    """Receive from the broker at `port` while a command runs; return what that prints."""
+    store = await SqliteStore.open(str(database))
+    inbox = Inbox(store, Admission.ANYBODY)
+    receiving = asyncio.create_task(receive(inbox, Broker(LOOPBACK, port), None))
+    try:
+        done = await asyncio.to_thread(
+            subprocess.run, command, check=True, stdout=subprocess.PIPE, text=True
+        )
+    finally:
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        await store.close()
+    return str(done.stdout)
+
+
 def run(directory: Path, trial: Trial) -> Endured:
     """Have it happen, in its own time."""
     port = free_port()
     broker = start_broker(directory, port)
 
-    async def platform() -> None:
-        store = await SqliteStore.open(str(directory / "platform.db"))
-        await receive(Inbox(store, Admission.ANYBODY), Broker(LOOPBACK, port), None)
-
     try:
         broker.wait_ready()
-        threading.Thread(target=asyncio.run, args=(platform(),), daemon=True).start()
         with contextlib.ExitStack() as stack:
             cable = stack.enter_context(Cable(directory).running())
             unknown = cable.set_platform(settings_of(trial.settings))
@@ -204,9 +214,8 @@ def run(directory: Path, trial: Trial) -> Endured:
             numbers = (proxy.port, trial.gateways, trial.flush_s, trial.count)
             inside += [str(directory), *map(str, numbers)]
             inside += ["--old-gateway"] if trial.is_old_gateway else []
-            said = subprocess.run(
-                [*cable.gateway_command, *inside], check=True, stdout=subprocess.PIPE, text=True
-            ).stdout
+            command = [*cable.gateway_command, *inside]
+            said = asyncio.run(_with_platform(directory / "platform.db", port, command))
     finally:
         broker.kill()
     missing, took_s, connections = json.loads(said)
