@@ -295,11 +295,9 @@ _DELAYED_COMMIT = Canary(
 _EAGER_CURSOR = Canary(
     "agent/edgeagg_agent/uplink.py",
     "                    continue\n"
-    "                tasks.create_task(client.publish(topics.batch(self._gateway), message,"
-    " qos=1))\n",
+    "                tasks.create_task(self._say(client, topics.batch(self._gateway), message))\n",
     "                    continue\n"
-    "                tasks.create_task(client.publish(topics.batch(self._gateway), message,"
-    " qos=1))\n"
+    "                tasks.create_task(self._say(client, topics.batch(self._gateway), message))\n"
     "                self._cursor.advance(sequence)\n",
 )
 _BUFFERED_JOURNAL = Canary(
