@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from edgeagg.receiver.sqlite import SqliteStore
 from hil_tests.broken import PACKAGES, change, copied, python_path
 from hil_tests.disks import hide_mounts
-from hil_tests.powercut import judge, plant, run
+from hil_tests.powercut import aims, judge, plant, run
 from hil_tests.powercut.told import LieError, Told
 from hil_tests.powercut.writer import Destination, Gateway, write
 
@@ -143,10 +144,10 @@ def test_a_day_file_that_has_its_name_before_it_is_synced_is_caught(tmp_path: Pa
     file = packages / "agent/edgeagg_agent/day_file.py"
     change(file, "        os.fsync(self._file.fileno())\n", "")
     hide_mounts()
-    steps = {"history": run.STEPS["history"]}
+    courses = [partial(aims.independent, steps={"history": aims.STEPS["history"]})]
     environment = {"PYTHONPATH": python_path(packages)}
-    result = run.cut_often(5, 12, environment, say=False, steps=steps)
+    result = run.cut_often(5, 12, environment, say=False, courses=courses)
     assert any("pieces of history cannot be read" in lie for lie in result.lies), f"{result}"
-    whole = run.cut_often(5, 12, {}, say=False, steps=steps)
+    whole = run.cut_often(5, 12, {}, say=False, courses=courses)
     assert not whole.lies
     assert whole.day_files > 0

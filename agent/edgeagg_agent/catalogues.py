@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeagg.batch import Batch, BatchKind
+from edgeagg.disk import sync
 from edgeagg.errors import FormatError
 from edgeagg.model import Catalogue
 
@@ -50,11 +51,7 @@ class Catalogues:
             stream.flush()
             os.fsync(stream.fileno())
         new.replace(file)
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self._folder)
 
     def message(self, epoch: int, sequence: int) -> bytes | None:
         """Return the announcement with this identity; None when it was none or is damaged."""

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeagg.disk import sync
+
 FOLDER = "history"
 _UNFINISHED = "unfinished"
 _NAME = re.compile(r"\d{4}-\d\d-\d\d_(\d{1,19})-(\d{1,19})-(\d{1,19})-(\d{1,19})\.day")
@@ -58,6 +60,8 @@ class Days:
         self._days = listed(directory)
         with contextlib.suppress(OSError):
             self.unfinished.unlink(missing_ok=True)
+            # batches are let go for a day file whose name the disk perhaps does not have yet
+            self._sync_names()
 
     @property
     def unfinished(self) -> Path:
@@ -88,12 +92,7 @@ class Days:
         """
         path = self.unfinished.with_name(f"{date}_{epoch}-{first}-{through}-{cut_at_ms}.day")
         self.unfinished.rename(path)
-        for folder in (path.parent, self._directory):
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        self._sync_names()
         day = Day(epoch, first, through, cut_at_ms, path, path.stat().st_size)
         self._days = sorted([*self._days, day])
 
@@ -124,6 +123,10 @@ class Days:
         while self._days and self._days[0].cut_at_ms < cut_ms:
             if not self.free_oldest(epoch=epoch, kept_from=kept_from):
                 return
+
+    def _sync_names(self) -> None:
+        for folder in (self.unfinished.parent, self._directory):
+            sync(folder)
 
     def _remove(self, day: Day) -> None:
         day.path.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ was made) is on the platform already or gone; the slots in between are declared 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from edgeagg._core import Journal
 from edgeagg.batch import Batch, BatchKind, Origin
+from edgeagg.disk import sync
 from edgeagg.seal import Signer
 from edgeagg_agent.catalogues import Catalogues
 
@@ -89,11 +89,11 @@ def begin(
     journal.commit()
     note = directory / f"{ORIGIN}{epoch}"
     note.write_text(f"{int(why)} {former}\n", "ascii")
-    _sync(note)
+    sync(note)
     unfinished.rename(batches(directory, epoch))
-    _sync(directory)
+    sync(directory)
     current(directory, epoch)
-    _sync(directory)
+    sync(directory)
     return epoch
 
 
@@ -120,11 +120,3 @@ def _renumbered(
                 announced.add(batch.schema)
         sequence += 1
         yield replace(batch, epoch=epoch, sequence=sequence)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

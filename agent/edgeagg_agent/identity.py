@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeagg import keyfile
+from edgeagg.disk import sync
 from edgeagg.errors import StoreError
 from edgeagg.seal import Signer
 
@@ -30,7 +31,7 @@ def renew(key_file: Path) -> Signer:
 def adopt(key_file: Path) -> None:
     """Let the next key take the former one's place, now that a batch has announced it."""
     _next(key_file).replace(key_file)
-    keyfile.sync_folder(key_file)
+    sync(key_file.parent)
 
 
 def _next(key_file: Path) -> Path:

@@ -1,17 +1,14 @@
 """The slots of batches that were let go before every destination had them.
 
 A batch that is lost is declared under its sequence; what it held would stay unexplained. So what
-slots it covered is kept here, as runs, and travels with the word that it is lost. Owns one small
-file beside the batches, whose room is taken while there is some: it is written on a full disk. What
-cannot be read any more covers nothing known.
+slots it covered is kept here, as runs, and travels with the word that it is lost. It is written on
+a full disk, so the room for it is taken while there is some. What cannot be read any more covers
+nothing known.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +25,11 @@ from edgeagg._core import (
 )
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Catalogue, Quality
+from edgeagg_agent.two_slots import TwoSlots
 
 _READINGS, _GAPS = 1, 3
 _RUNS_MAX = 1024
-_HEAD = struct.Struct("<QII")  # generation, bytes, CRC-32 of both and of what follows
-_SLOT_BYTES = 64 << 10
-"""Of two, written in turn, so that a torn write leaves the other: 1024 runs, and some keyframes."""
+_SLOT_BYTES = 64 << 10  # 1024 runs, and some keyframes
 _SAID_EVERY = 64
 """A platform may have the last lost batch, and then needs the word of another one."""
 
@@ -54,18 +50,16 @@ class Losses:
 
     def __init__(self, directory: Path, epoch: int) -> None:
         """Take up what a former run kept."""
-        self._file = directory / f"lost-{epoch}"
+        self._file = TwoSlots(directory / f"lost-{epoch}", _SLOT_BYTES, is_synced=True)
         self._lost: dict[bytes, _Lost] = {}
         self._keyframes: dict[int, bytes] = {}
         self._is_kept = True
-        self._generation = 0
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            self._load(self._file.read_bytes())
+        with contextlib.suppress(ValueError, TypeError):
+            self._load(self._file.value)
 
     def reserve(self) -> None:
         """Take the room of the file, if it has none yet. Blocks; OSError when there is none."""
-        if not self._file.exists():
-            self._write(bytes(2 * _SLOT_BYTES), 0)
+        self._file.reserve()
 
     def note_keyframe(self, sequence: int, payload: bytes) -> None:
         """Remember a keyframe that is let go: the next batches may begin with it."""
@@ -114,21 +108,9 @@ class Losses:
         """Write the file if anything has changed. Blocks; a disk that refuses is asked again."""
         if self._is_kept:
             return
-        body = self._to_bytes()
-        generation = self._generation + 1
-        check = zlib.crc32(body, zlib.crc32(_HEAD.pack(generation, len(body), 0)))
-        slot = _HEAD.pack(generation, len(body), check) + body
         with contextlib.suppress(OSError):
-            self._write(slot, generation % 2 * _SLOT_BYTES)
-            self._generation, self._is_kept = generation, True
-
-    def _write(self, data: bytes, at: int) -> None:
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o600)
-        try:
-            os.pwrite(descriptor, data, at)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+            self._file.write(self._to_bytes())
+            self._is_kept = True
 
     def _to_bytes(self) -> bytes:
         """Return what has room in a slot: the last runs, then as many keyframes, the last first."""
@@ -141,14 +123,12 @@ class Losses:
         for sequence, payload in sorted(self._keyframes.items(), reverse=True):
             keyframes.append([sequence, payload])
             more: bytes = msgpack.packb([lost, keyframes])
-            if _HEAD.size + len(more) > _SLOT_BYTES:
+            if len(more) > self._file.bytes_max:
                 break
             body = more
         return body
 
-    def _load(self, data: bytes) -> None:
-        slots = (data[:_SLOT_BYTES], data[_SLOT_BYTES : 2 * _SLOT_BYTES])
-        self._generation, body = max(map(_slot, slots))
+    def _load(self, body: bytes) -> None:
         if not body:
             return
         lost, keyframes = msgpack.unpackb(body)
@@ -156,16 +136,6 @@ class Losses:
             runs = {group: [(first, end) for first, end in found] for group, *found in groups}
             self._lost[schema] = _Lost(last, runs)
         self._keyframes = dict(keyframes)
-
-
-def _slot(data: bytes) -> tuple[int, bytes]:
-    """Return generation and body of a slot, nothing of one that is damaged or was never written."""
-    if len(data) < _HEAD.size:
-        return 0, b""
-    generation, length, check = _HEAD.unpack_from(data)
-    body = data[_HEAD.size : _HEAD.size + length]
-    is_whole = zlib.crc32(body, zlib.crc32(_HEAD.pack(generation, length, 0))) == check
-    return (generation, body) if is_whole and len(body) == length else (0, b"")
 
 
 def _last(runs: Mapping[int, Sequence[Run]]) -> list[tuple[int, Sequence[Run]]]:

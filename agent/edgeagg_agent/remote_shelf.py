@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from edgeagg.command import Outcome
+from edgeagg.disk import sync
 from edgeagg.errors import StoreError
-from edgeagg.keyfile import sync_folder
 from edgeagg_agent.remote import Standing
 
 _log = logging.getLogger(__name__)
@@ -91,4 +91,4 @@ class Shelf:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-        sync_folder(path)
+        sync(self._folder)

@@ -24,9 +24,9 @@ from agent.tests.histories import (
 from agent.tests.refusing import RefusingDisk
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Quality
-from edgeagg_agent import cursor as cursor_module
 from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent import recorder as recorder_module
+from edgeagg_agent import two_slots
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 
@@ -257,7 +257,7 @@ async def test_a_cursor_that_cannot_be_written_is_written_later(gateway, monkeyp
     cursor.advance(5)
     cursor.advance(6)
     with monkeypatch.context() as patch:
-        patch.setattr(cursor_module.os, "pwrite", refuse)
+        patch.setattr(two_slots.os, "pwrite", refuse)
         for through in (7, 8, 9):
             cursor.advance(through)
     assert cursor.through == 9

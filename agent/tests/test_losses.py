@@ -14,8 +14,8 @@ from edgeagg.receiver.audit import audit
 from edgeagg.receiver.inbox import Inbox, Message
 from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
-from edgeagg_agent import losses as losses_module
 from edgeagg_agent import outbox as outbox_module
+from edgeagg_agent import two_slots
 from edgeagg_agent.losses import Losses
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
@@ -135,7 +135,7 @@ def full_disk(monkeypatch):
         return write(descriptor, data, at)
 
     write = os.pwrite
-    return lambda: monkeypatch.setattr(losses_module.os, "pwrite", pwrite)
+    return lambda: monkeypatch.setattr(two_slots.os, "pwrite", pwrite)
 
 
 @pytest.mark.parametrize("reserves", [True, False])

@@ -8,7 +8,9 @@
 //! Opening reads the last segment only, so it takes the same time whatever is kept. It cuts a torn
 //! tail (bytes behind the last valid record, wiped so that they cannot come back to life) and steps
 //! over damage in front of valid records: the numbers lost that way read as `None`, and are never
-//! used again. An older segment is looked through when something is read from it.
+//! used again. An older segment is looked through when something is read from it. What a process
+//! wrote that was killed before the disk had it is there all the same until the power goes, so
+//! opening waits for the disk before anybody can rely on it.
 //!
 //! A disk may refuse at any time. What was staged stays staged then, and the next commit tries
 //! again; where there is no room for a new segment a spare one is taken, see [`Journal::reserve`].
@@ -87,6 +89,9 @@ impl Journal {
         };
         let file = open_file(&last.path)?;
         let (offsets, tail, repairs) = repair(&file, last)?;
+        // whoever was killed has perhaps not waited for the disk, and what is read here is built on
+        file.sync_data().map_err(Error::io("sync the journal"))?;
+        segment::sync_names(directory)?;
         Ok(Journal {
             directory: directory.to_owned(),
             segment_bytes,
@@ -371,7 +376,6 @@ fn repair(file: &File, last: &Segment) -> Result<(Offsets, u64, Repairs), Error>
         let torn = vec![0; stale + 1];
         file.write_all_at(&torn, end as u64)
             .map_err(Error::io("wipe a torn tail"))?;
-        file.sync_data().map_err(Error::io("sync the journal"))?;
         repairs.torn_bytes = torn.len() as u64;
     }
     Ok((offsets, end as u64, repairs))

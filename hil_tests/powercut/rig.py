@@ -38,6 +38,8 @@ class Aim:
     held: int | None
     """Hold a sync back behind so many others, and let the cut leave a part of what it was to sync;
     None: cut wherever the process is."""
+    is_judged: bool
+    """Whether the state behind it is looked at before the next start."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import os
 import shutil
 import sys
@@ -19,29 +20,14 @@ from random import Random
 from edgeagg.errors import EdgeaggError
 from hil_tests.disks import NO_COMPILER, NO_POWER_CUT, hide_mounts
 from hil_tests.powercut import judge, rig
+from hil_tests.powercut.aims import COURSES, Course
 from hil_tests.powercut.rig import Aim, Rig
 from hil_tests.powercut.told import LieError, Told
 
 _MEMORY = Path("/dev/shm")
 _CUTS_PER_LIFE = 5
-_UNJUDGED = 0.3
-_HELD = 0.7
-_FIRST_STARTS = 0.4
 _SKIP_SLOTS = 50
 _CANARY_CUTS = 6
-Step = tuple[int, int, int, int]
-"""How often it is aimed at, up to which of its occurrences, how long and how many syncs later."""
-STEPS: Mapping[str, Step] = {
-    "open": (4, 1, 12_000, 8),
-    "store": (2, 2, 6_000, 6),
-    "commit": (3, 60, 2_500, 1),
-    "cut": (8, 30, 6_000, 3),
-    "receive": (4, 50, 6_000, 3),
-    "cursor": (1, 50, 1_000, 1),
-    "trim": (2, 30, 1_500, 1),
-    "history": (6, 120, 6_000, 3),
-    "free": (2, 30, 1_500, 1),
-}
 
 
 @dataclass(slots=True)
@@ -91,11 +77,11 @@ def cut_often(
     environment: Mapping[str, str],
     *,
     say: bool,
-    steps: Mapping[str, Step] = STEPS,
+    courses: Sequence[Course] = COURSES,
 ) -> Result:
     """Cut and judge that often; a lie ends the life of a disk, not the run.
 
-    `environment` is that of the writer, besides its own; cuts are aimed at `steps`.
+    `environment` is that of the writer, besides its own; the lives take these courses in turn.
     """
     rng = Random(seed)
     result = Result(seed)
@@ -103,7 +89,7 @@ def cut_often(
     with scratch() as folder:
         while result.cuts < cuts:
             with Rig(folder, environment).fresh() as disks:
-                _live(disks, rng, result, cuts, steps)
+                _live(disks, rng, result, courses[result.lives % len(courses)])
                 kept, lost = disks.torn_sectors
                 result.kept_sectors += kept
                 result.lost_sectors += lost
@@ -113,50 +99,35 @@ def cut_often(
     return result
 
 
-def _live(disks: Rig, rng: Random, result: Result, cuts: int, steps: Mapping[str, Step]) -> None:
+def _live(disks: Rig, rng: Random, result: Result, course: Course) -> None:
     """Cut one pair of disks several times, then deliver everything and judge."""
     told = Told()
-    last = ""
+    aim: Aim | None = None
     result.lives += 1
     try:
-        for _ in range(min(_CUTS_PER_LIFE, cuts - result.cuts)):
-            aim = _aim(rng, steps, is_first=not told.end)
-            last = f"{aim}"
+        for aim in itertools.islice(course(rng), _CUTS_PER_LIFE):
             slot = told.end + _SKIP_SLOTS if told.end else 0
-            result.cuts += 1
+            result.cuts += aim.gateway or aim.platform
             _count(result, aim)
             lines = disks.run(aim, slot=slot, seed=rng.randrange(1 << 32))
             result.receipts += sum(line.startswith("receipt") for line in lines)
             told.take(lines)
-            # a start on a state that nobody has repaired yet may be cut too
-            if rng.random() > _UNJUDGED:
+            if aim.is_judged:
                 _add(result, judge.after_cut(disks.gateway, disks.platform, told))
         ended = judge.at_end(disks.gateway, disks.platform, told)
         result.acknowledged_rows += ended.rows
         result.day_files += ended.day_files
         result.acknowledged_batches += len(told.batches)
     except (LieError, EdgeaggError, OSError) as error:
-        result.lies.append(f"life {result.lives}, behind cut {result.cuts}, {last}: {error}")
+        result.lies.append(f"life {result.lives}, behind cut {result.cuts}, {aim}: {error}")
     # what an error still refers to has files open, and their disk could not be taken away
     gc.collect()
 
 
-def _aim(rng: Random, steps: Mapping[str, Step], *, is_first: bool) -> Aim:
-    weights = [weight for weight, *_ in steps.values()]
-    (phase,) = rng.choices(list(steps), weights)
-    if is_first and rng.random() < _FIRST_STARTS and "open" in steps:
-        phase = "open"  # the folders and first segments of a state are made once only
-    _, occurrences, delay_us, spared = steps[phase]
-    gateway, platform = rng.choice([(True, False), (True, False), (False, True), (True, True)])
-    held = rng.randint(0, spared) if rng.random() < _HELD else None
-    occurrence, delay_us = rng.randint(1, occurrences), rng.randint(0, delay_us)
-    return Aim(phase, occurrence, delay_us, gateway, platform, held)
-
-
 def _count(result: Result, aim: Aim) -> None:
     result.phases[aim.phase] += 1
-    victim = "both" if aim.gateway and aim.platform else "gateway" if aim.gateway else "platform"
-    result.victims[victim] += 1
+    victims = {(True, True): "both", (True, False): "gateway", (False, True): "platform"}
+    result.victims[victims.get((aim.gateway, aim.platform), "none")] += 1
 
 
 def _add(result: Result, repairs: judge.Repairs) -> None:

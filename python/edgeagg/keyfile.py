@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgeagg._core import SecretKey
+from edgeagg.disk import sync
 from edgeagg.errors import StoreError
 from edgeagg.seal import Signer
 
@@ -59,7 +60,7 @@ def make(path: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Signe
         # not replace: a key that somebody made meanwhile stays
         os.link(new, path)
         new.unlink()
-        sync_folder(path)
+        sync(path.parent)
     except OSError as error:
         raise StoreError(f"{path}: no key can be made: {error.strerror}") from error
     return Signer(SecretKey(seed))
@@ -68,12 +69,3 @@ def make(path: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Signe
 def load_or_make(path: Path) -> Signer:
     """Read a key, or make it where there is none yet."""
     return load(path) if path.exists() else make(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the disk knows the names in the file's folder."""
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

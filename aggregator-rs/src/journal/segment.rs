@@ -190,3 +190,12 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
         .and_then(|directory| directory.sync_all())
         .map_err(Error::io("sync the journal's directory"))
 }
+
+/// Wait until the disk knows the names in `directory`, and its own.
+pub(super) fn sync_names(directory: &Path) -> Result<(), Error> {
+    sync_directory(directory)?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => Ok(()),
+    }
+}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeagg.disk import sync
 from edgeagg.errors import StoreError
 from edgeagg.model import Group
 from edgeagg.receiver import queries, rows, sqlite_queries
@@ -252,6 +253,9 @@ def _connect(path: str) -> sqlite3.Connection:
         _use_wal(connection)
         # a receipt is sent after the commit, so the commit must survive a power cut
         connection.execute("PRAGMA synchronous = FULL")
+        # nor may a batch be called known that a killed process has written and not synced
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        sync(Path(path).parent)
         rows.check_version(connection.execute("PRAGMA user_version").fetchone()[0])
         connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
         connection.execute(f"PRAGMA user_version = {rows.SCHEMA_VERSION}")
