@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,14 +145,11 @@ def test_values_are_a_view_of_the_bytes_that_the_core_wrote() -> None:
     assert bytes(values) == values.obj
 
 
-def test_numpy_and_pyarrow_read_the_columns_in_place() -> None:
-    numpy = pytest.importorskip("numpy", reason="numpy is not installed: addresses not compared")
-    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+def test_pyarrow_reads_the_columns_in_place() -> None:
     column = tables()[1].columns["active_power_total"]
-    address = pyarrow.py_buffer(column.values.obj).address
-    assert numpy.asarray(column.values).__array_interface__["data"][0] == address
-    buffers = [pyarrow.py_buffer(column.validity), pyarrow.py_buffer(column.values)]
-    array = pyarrow.Array.from_buffers(pyarrow.int64(), len(column), buffers)
+    address = pa.py_buffer(column.values.obj).address
+    buffers = [pa.py_buffer(column.validity), pa.py_buffer(column.values)]
+    array = pa.Array.from_buffers(pa.int64(), len(column), buffers)
     assert array.buffers()[1].address == address
     assert array.to_pylist() == list(column)
 
