@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +11,7 @@ from edgeagg.model import Catalogue
 from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.rowlog import CHECKPOINT, RowLog
 
-_HEAD = struct.Struct("<QQ16sI")
+_HEAD = struct.Struct("<QQ16sII")
 _CUT = struct.Struct("<QQQB")
 
 
@@ -46,27 +47,30 @@ class CutNote:
 class Checkpoint:
     """The state behind one cut.
 
-    `head` is the last sequence of the outbox then, 0 where that does not count any more; `days` and
-    `snapshot` are what the day book and the aggregator wrote.
+    `head` is the last sequence of the outbox then, 0 where that does not count any more; `days`,
+    `departed` and `snapshot` are what the day book, the departed groups and the aggregator wrote.
     """
 
     cut: int
     head: int
     schema: bytes
     days: bytes
+    departed: bytes
     snapshot: bytes
 
     def to_bytes(self) -> bytes:
         """Return the record."""
-        start = _HEAD.pack(self.cut, self.head, self.schema, len(self.days))
-        return start + self.days + self.snapshot
+        sizes = len(self.days), len(self.departed)
+        start = _HEAD.pack(self.cut, self.head, self.schema, *sizes)
+        return start + self.days + self.departed + self.snapshot
 
     @staticmethod
     def from_bytes(record: bytes) -> Checkpoint:
         """Read what `to_bytes` made."""
-        cut, head, schema, days = _HEAD.unpack_from(record)
-        end = _HEAD.size + days
-        return Checkpoint(cut, head, schema, record[_HEAD.size : end], record[end:])
+        cut, head, schema, *sizes = _HEAD.unpack_from(record)
+        ends = list(itertools.accumulate(sizes, initial=_HEAD.size))
+        parts = (record[begin:end] for begin, end in itertools.pairwise([*ends, len(record)]))
+        return Checkpoint(cut, head, schema, *parts)
 
 
 def last_checkpoint(

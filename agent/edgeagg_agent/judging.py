@@ -47,21 +47,6 @@ def begin(catalogue: Catalogue, aggregator: Aggregator, announced_ms: int) -> No
             aggregator.restart_group(number, behind_ms)
 
 
-def carry_over(
-    former: Catalogue, read: Aggregator, catalogue: Catalogue, aggregator: Aggregator
-) -> None:
-    """Tell the aggregator of a new catalogue where the groups of the former one stand.
-
-    So a group's first slot is counted from there, and no slot is forgotten.
-    """
-    known = [group.identity for group in former.groups]
-    for number, group in enumerate(catalogue.groups):
-        if group.identity in known:
-            last_due_ms = read.last_due_ms(known.index(group.identity))
-            if last_due_ms is not None:
-                aggregator.push_gap(number, last_due_ms, last_due_ms, 1, Quality.STOPPED)
-
-
 def declare_lost(catalogue: Catalogue, aggregator: Aggregator, payload: bytes) -> None:
     """Declare the slots between the last one known of a group and those of this record."""
     probe = make_aggregator(catalogue)

@@ -207,7 +207,9 @@ class Learned:
         )
         if saved_us <= 0:
             return waits, None
-        tried = (block for block in plan if not may_read(block, values, limits, self.known))
+        # what is asked for in every scan is no trial, even where the meter refuses it
+        new = (block for block in plan if block not in present)
+        tried = (block for block in new if not may_read(block, values, limits, self.known))
         block = next((_one_hole(block, values, limits, self.known) for block in tried), None)
         return (replace(waits, trials=self.trials + 1) if block else waits), block
 

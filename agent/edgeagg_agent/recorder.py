@@ -23,9 +23,10 @@ from edgeagg.seal import Signer
 from edgeagg_agent.batching import Batcher, Counters, Unkept
 from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.checkpoint import Checkpoint, CutFor, CutNote, last_checkpoint
+from edgeagg_agent.departed import Departed
 from edgeagg_agent.epochs import READINGS
 from edgeagg_agent.held import Held, HeldRow, Release
-from edgeagg_agent.judging import begin, carry_over, day_book, declare_lost, make_aggregator
+from edgeagg_agent.judging import begin, day_book, declare_lost, make_aggregator
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.owed import Owed
 from edgeagg_agent.rowlog import CHECKPOINT, CUT, HELD, RELEASE, ROW, RowLog
@@ -79,6 +80,7 @@ class Recorder:
         self._catalogue = found[1] if found else catalogue
         self._aggregator = make_aggregator(self._catalogue)
         self._days = day_book(self._catalogue)
+        self._departed = Departed()
         if found is None:
             self._announce(now_ms)
             return
@@ -320,9 +322,9 @@ class Recorder:
 
     def _stage_checkpoint(self, snapshot: bytes, *, head: int | None = None) -> None:
         head = self._outbox.head if head is None else head
-        schema, days = self._catalogue.hash, self._days.to_bytes()
-        record = Checkpoint(self._rows.last_cut, head, schema, days, snapshot).to_bytes()
-        self._rows.stage(CHECKPOINT, record)
+        parts = self._days.to_bytes(), self._departed.to_bytes(), snapshot
+        checkpoint = Checkpoint(self._rows.last_cut, head, self._catalogue.hash, *parts)
+        self._rows.stage(CHECKPOINT, checkpoint.to_bytes())
 
     def _parts(self, now_ms: int) -> list[Cut]:
         """Take what is pending, part by part."""
@@ -371,6 +373,7 @@ class Recorder:
         """Rebuild the state behind the last record, and keep the batches that were not kept yet."""
         self._aggregator.restore(checkpoint.snapshot)
         self._days.restore(checkpoint.days)
+        self._departed.restore(checkpoint.departed)
         self._rows.take_up(checkpoint.cut)
         # batches that the outbox lost since then are answered for, their numbers not used again
         self._outbox.skip_to(checkpoint.head + 1)
@@ -425,11 +428,9 @@ class Recorder:
         self._write_cut(now_ms, CutFor.LAST_ROWS)
         parts = self._parts(now_ms)
         self._deliver(parts, now_ms, 0, self._aggregator.snapshot(), ends_days=True)
-        aggregator = make_aggregator(catalogue)
-        carry_over(self._catalogue, self._aggregator, catalogue, aggregator)
-        while aggregator.cut(now_ms) is not None:
-            pass  # those slots were delivered under the former catalogue
-        self._catalogue, self._aggregator = catalogue, aggregator
+        former = self._catalogue, self._aggregator
+        self._aggregator = self._departed.change(*former, catalogue, now_ms)
+        self._catalogue = catalogue
         self._days = day_book(catalogue)
         self._announce(now_ms)
 

@@ -258,6 +258,7 @@ places = st.lists(
 @settings(deadline=None)  # the machine may be busy
 @example([(3, 0, 1), (3, 0, 1), (3, 1, 1), (3, 3, 2)], {(3, 0)}, 3, "unknown")
 @example([(3, 2, 1), (3, 2, 1), (3, 3, 1), (3, 5, 2)], {(3, 2)}, 3, "unknown")
+@example([(3, 0, 3), (3, 2, 3), (3, 5, 1), (3, 7, 1)], set(), 3, "unknown")
 @given(
     places,
     st.sets(st.tuples(st.just(3), st.integers(0, 64)), max_size=6),
