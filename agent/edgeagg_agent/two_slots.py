@@ -7,6 +7,7 @@ other. The room for both can be taken beforehand, so that a full disk takes the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import struct
 import zlib
@@ -37,9 +38,10 @@ class TwoSlots:
         self._generation, self.value = max(map(_read, slots))
 
     def reserve(self) -> None:
-        """Take the room of the file, if it has none yet. Blocks; OSError when there is none."""
-        if not self._path.exists():
-            self._put(bytes(2 * self._slot_bytes), 0)
+        """Take what room the file has not yet. Blocks; OSError when there is none."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if size < 2 * self._slot_bytes:
+            self._put(bytes(2 * self._slot_bytes - size), size)
 
     def write(self, value: bytes) -> None:
         """Put a value in the place of the one before the last. Blocks.
@@ -55,7 +57,8 @@ class TwoSlots:
     def _put(self, data: bytes, at: int) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            os.pwrite(descriptor, data, at)
+            if os.pwrite(descriptor, data, at) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if self._is_synced:
                 os.fdatasync(descriptor)
         finally:

@@ -41,6 +41,30 @@ def test_the_largest_value_has_the_room_that_was_reserved(path):
     assert path.stat().st_size == size
 
 
+def test_room_is_taken_when_there_is_some_again_and_the_value_stays(path, monkeypatch):
+    kept = opened(path)
+    with monkeypatch.context() as patch:
+        write = os.pwrite
+        patch.setattr(os, "pwrite", lambda to, data, at: write(to, data[:10], at))
+        with pytest.raises(OSError, match="No space left"):
+            kept.reserve()
+    kept.write(b"first")
+    kept.reserve()
+    assert path.stat().st_size == 2 * BYTES
+    assert opened(path).value == b"first"
+
+
+def test_half_a_write_on_a_full_disk_is_none(path, monkeypatch):
+    kept = opened(path)
+    kept.write(b"first")
+    with monkeypatch.context() as patch:
+        write = os.pwrite
+        patch.setattr(os, "pwrite", lambda to, data, at: write(to, data[:10], at))
+        with pytest.raises(OSError, match="No space left"):
+            kept.write(b"second")
+    assert opened(path).value == kept.value == b"first"
+
+
 @pytest.mark.parametrize("torn", range(1, 20))
 def test_a_torn_write_leaves_the_value_before(path, torn):
     kept = opened(path)
