@@ -253,12 +253,12 @@ def _connect(path: str) -> sqlite3.Connection:
         _use_wal(connection)
         # a receipt is sent after the commit, so the commit must survive a power cut
         connection.execute("PRAGMA synchronous = FULL")
-        # nor may a batch be called known that a killed process has written and not synced
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        sync(Path(path).parent)
         rows.check_version(connection.execute("PRAGMA user_version").fetchone()[0])
         connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
+        # a write like any other: with it the disk gets what a killed process did not sync, before
+        # a batch of that is called known
         connection.execute(f"PRAGMA user_version = {rows.SCHEMA_VERSION}")
+        sync(Path(path).parent)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"cannot open {path}: {error}") from error
     return connection
