@@ -194,16 +194,17 @@ class Outbox:
         return [sequence for sequence in known if through < sequence <= self.head]
 
     def announced_ms(self, schema: bytes) -> int | None:
-        """Return when a catalogue was first announced, if nothing but announcements is kept.
+        """Return when a catalogue was announced behind which there are announcements only.
 
-        None where it was not, or where slots may have been recorded since. Blocks.
+        Of several the first; None where there is none, or slots may have been recorded since, also
+        in a batch that cannot be read. Blocks.
         """
         found = None
-        for sequence in range(1, self.head + 1):
+        for sequence in range(self.head, self.first - 1, -1):
             batch = self._batch(sequence)
             if batch is None or batch.kind not in {BatchKind.CATALOGUE, BatchKind.KEY}:
-                return None
-            if found is None and batch.schema == schema:
+                break
+            if batch.schema == schema:
                 found = batch.cut_at_ms
         return found
 

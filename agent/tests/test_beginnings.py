@@ -121,6 +121,36 @@ async def test_a_meter_that_is_new_begins_with_the_announcement_that_has_it(tmp_
     assert slots(delivered.events, PLANT) == sorted(wanted)
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_kill_at_any_operation_of_a_changed_catalogue_moves_no_beginning(
+    tmp_path, disk, mode
+):
+    old = replace(PLANT, groups=PLANT.groups[:2])
+    changed_ms, back_ms = LATER_MS + 60_000, LATER_MS + 180_000
+    place = kills = announced_twice = 0
+    while kills == place:
+        place += 1
+        folder = tmp_path / f"{place}"
+        await Run(folder, BEGUN_MS, plant=old).read_one_slot_each()
+        disk.kill_at = disk.operations + place
+        try:
+            Run(folder, changed_ms).outbox.close()
+        except KilledError:
+            kills += 1
+        disk.kill_at = None
+        await Run(folder, back_ms).read_one_slot_each()
+        delivered = Delivered(messages(folder))
+        announced = [b.cut_at_ms for b in delivered.batches if b.schema == PLANT.hash]
+        assert announced[0] in {changed_ms, back_ms}
+        found = [slot for slot in slots(delivered.events, PLANT) if slot[0] == 2]
+        assert found == [slot for slot in due(PLANT, announced[0], back_ms) if slot[0] == 2]
+        kinds = [batch.kind for batch in delivered.batches]
+        announced_twice += kinds.count(BatchKind.CATALOGUE) == 3
+        shutil.rmtree(folder)
+    assert kills > 3
+    assert announced_twice or mode == "before"
+
+
 async def test_a_gateway_that_does_not_know_the_time_begins_with_its_first_row(tmp_path):
     run = Run(tmp_path, BEGUN_MS, knows_time=False)
     run.take_over()
