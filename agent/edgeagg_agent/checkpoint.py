@@ -6,9 +6,10 @@ import itertools
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from edgeagg.model import Catalogue
-from edgeagg_agent.catalogues import Catalogues
+from edgeagg_agent import catalogue_copies
 from edgeagg_agent.rowlog import CHECKPOINT, RowLog
 
 _HEAD = struct.Struct("<QQ16sII")
@@ -74,15 +75,18 @@ class Checkpoint:
 
 
 def last_checkpoint(
-    rows: RowLog, catalogues: Catalogues, configured: Catalogue
+    rows: RowLog, directory: Path, configured: Catalogue
 ) -> tuple[Checkpoint, Catalogue] | None:
-    """Return the last checkpoint whose catalogue is known, and that; None when there is none."""
+    """Return the last checkpoint whose catalogue is known, and that; None when there is none.
+
+    Whatever is left of a catalogue in the state directory `directory` will do. Blocks.
+    """
     for number in reversed(rows.numbers()):
         record = rows.read(number)
         if record is not None and record[0] == CHECKPOINT:
             checkpoint = Checkpoint.from_bytes(record[1])
             known = configured.hash == checkpoint.schema
-            catalogue = configured if known else catalogues.find(checkpoint.schema)
+            catalogue = configured if known else catalogue_copies.find(directory, checkpoint.schema)
             if catalogue is not None:
                 return checkpoint, catalogue
     return None

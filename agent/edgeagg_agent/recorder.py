@@ -76,7 +76,7 @@ class Recorder:
         self._knows_time = knows_time
         self._cutting = asyncio.Lock()
         self._committing = asyncio.Lock()
-        found = last_checkpoint(self._rows, self._catalogues, catalogue)
+        found = last_checkpoint(self._rows, directory, catalogue)
         self._catalogue = found[1] if found else catalogue
         self._aggregator = make_aggregator(self._catalogue)
         self._days = day_book(self._catalogue)
