@@ -151,6 +151,17 @@ async def test_a_kill_at_any_operation_of_a_changed_catalogue_moves_no_beginning
     assert announced_twice or mode == "before"
 
 
+async def test_where_slots_were_recorded_since_an_announcement_the_account_begins_with_the_next(
+    tmp_path,
+):
+    await Run(tmp_path, BEGUN_MS).read_one_slot_each()
+    shutil.rmtree(tmp_path / f"readings-{BEGUN_MS}")  # and nobody knows which slots were the last
+    await Run(tmp_path, LATER_MS).read_one_slot_each()
+    delivered = Delivered(messages(tmp_path))
+    wanted = due(PLANT, BEGUN_MS, BEGUN_MS) + due(PLANT, LATER_MS, LATER_MS)
+    assert slots(delivered.events, PLANT) == sorted(wanted)
+
+
 async def test_a_gateway_that_does_not_know_the_time_begins_with_its_first_row(tmp_path):
     run = Run(tmp_path, BEGUN_MS, knows_time=False)
     run.take_over()

@@ -76,10 +76,10 @@ async def test_a_row_that_waits_is_delivered_with_what_a_day_file_says_of_its_ca
     head = outbox.head
     outbox = Outbox(tmp_path, now_ms=LATER_MS + 9_000, bytes_max=BYTES_MAX)
     recorder = Recorder(tmp_path, outbox, GATEWAY, CHANGED, now_ms=LATER_MS + 9_000)
+    outbox.close()
     assert recorder.last_due_ms(0) == ROW.due_ms
     kinds = [outbox._batch(number).kind for number in range(head + 1, outbox.head + 1)]
     assert kinds[0] is BatchKind.DATA
-    outbox.close()
 
 
 async def test_a_catalogue_that_stands_nowhere_is_not_found(tmp_path):
