@@ -4,14 +4,17 @@ Owns the folders' names. A gateway whose state was put back from an older copy, 
 numbers that a platform has already; it takes everything that no platform is known to have from it
 into a new epoch instead, under new numbers. What it cannot know (what its state held after the copy
 was made) is on the platform already or gone; the slots in between are declared as not read.
+
+What it takes along then stands in two folders. A note beside the new one says which of the two
+history is made of, so that no row counts twice.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeagg._core import Journal
@@ -24,6 +27,8 @@ _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
 BATCHES, READINGS, ORIGIN = "batches-", "readings-", "origin-"
 _UNFINISHED = "unfinished-"
+SEQUENCE_MAX = 2**63 - 2
+"""Beyond any that a journal gives."""
 
 
 def numbers(directory: Path, kind: str = BATCHES) -> list[int]:
@@ -45,7 +50,7 @@ def current(directory: Path, now_ms: int) -> int:
     for path in directory.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(path)
     epoch = max(numbers(directory), default=now_ms)
-    _, former = origin(directory, epoch)
+    former = beginning(directory, epoch).former
     readings, own = directory / f"{READINGS}{former}", directory / f"{READINGS}{epoch}"
     if former and readings.exists() and not own.exists():
         # a kill in the middle of `begin` left them behind
@@ -53,13 +58,54 @@ def current(directory: Path, now_ms: int) -> int:
     return epoch
 
 
-def origin(directory: Path, epoch: int) -> tuple[Origin, int]:
-    """Return why an epoch began, and the one before it; 0 where there was none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Why an epoch began, and what it took along."""
+
+    why: Origin = Origin.FRESH
+    former: int = 0
+    """The epoch before it; 0: none."""
+    counted: int = 0
+    """The last batch of the former epoch that is history there; those behind it are so here."""
+    repeated: int = 0
+    """The last batch of this epoch that repeats one of those; 0: none does."""
+
+
+def beginning(directory: Path, epoch: int) -> Beginning:
+    """Return what an epoch's note says; where there is none it had no former one."""
     try:
-        kind, former = (directory / f"{ORIGIN}{epoch}").read_text("ascii").split()
-        return Origin(int(kind)), int(former)
+        kind, *places = map(int, (directory / f"{ORIGIN}{epoch}").read_text("ascii").split())
+        former, counted, repeated = places
+        return Beginning(why=Origin(kind), former=former, counted=counted, repeated=repeated)
     except (OSError, ValueError):
-        return Origin.FRESH, 0
+        return Beginning()
+
+
+def history(directory: Path, known: Sequence[int]) -> dict[int, range]:
+    """Return for each of the epochs `known` the sequences of the batches that are history there.
+
+    `known` are all that have a folder of batches, found before this call: an epoch that begins
+    meanwhile counts for nothing, nor does the note of one that a kill kept from beginning.
+    """
+    found = {epoch: beginning(directory, epoch) for epoch in numbers(directory, ORIGIN)}
+    # in the order of time: the note of an epoch that never began has a later one for the same
+    ends = {
+        found[epoch].former: found[epoch].counted
+        for epoch in found
+        if epoch <= max(known, default=0)
+    }
+    return {
+        epoch: range(found.get(epoch, Beginning()).repeated + 1, ends.get(epoch, SEQUENCE_MAX) + 1)
+        for epoch in known
+    }
+
+
+def tidy(directory: Path) -> None:
+    """Remove the notes of epochs of which, as of their former ones, no batch is left. OSError."""
+    left = set(numbers(directory))
+    for epoch in numbers(directory, ORIGIN):
+        if left.isdisjoint({epoch, beginning(directory, epoch).former}):
+            (directory / f"{ORIGIN}{epoch}").unlink(missing_ok=True)
 
 
 def begin(
@@ -68,12 +114,14 @@ def begin(
     batches_kept: Iterator[Batch],
     *,
     catalogue: Batch,
+    counted: int,
     signer: Signer | None,
     why: Origin,
 ) -> int:
     """Begin the epoch of `catalogue` with what these batches carry, and return its number.
 
-    `catalogue` is the first batch of the new epoch, that of the catalogue in use. The recorder of
+    `catalogue` is the first batch of the new epoch, that of the catalogue in use; `counted` is the
+    last sequence of the former one that is or becomes history there. The recorder of
     the former epoch must have cut and ended: its readings' journal goes on in the new epoch, so no
     window is broken. A kill at any time leaves one epoch or the other. Blocks.
     """
@@ -81,14 +129,19 @@ def begin(
     unfinished = directory / f"{_UNFINISHED}{epoch}"
     journal = Journal(unfinished, _SEGMENT_BYTES)
     catalogues = Catalogues(directory)
-    for batch in _renumbered(batches_kept, catalogue, catalogues):
+    # what the former epoch repeats itself is history in one before it
+    counted = max(counted, beginning(directory, former).repeated)
+    repeated = 0
+    for batch, of in _renumbered(batches_kept, catalogue, catalogues):
         message = batch.to_bytes(signer)
         journal.append(_RECORD_BATCH, message)
         if batch.kind is BatchKind.CATALOGUE:
             catalogues.keep(message)
+        if 0 < of <= counted:
+            repeated = batch.sequence
     journal.commit()
     note = directory / f"{ORIGIN}{epoch}"
-    note.write_text(f"{int(why)} {former}\n", "ascii")
+    note.write_text(f"{int(why)} {former} {counted} {repeated}\n", "ascii")
     sync(note)
     unfinished.rename(batches(directory, epoch))
     sync(directory)
@@ -99,12 +152,13 @@ def begin(
 
 def _renumbered(
     batches_kept: Iterator[Batch], behind: Batch, catalogues: Catalogues
-) -> Iterator[Batch]:
+) -> Iterator[tuple[Batch, int]]:
     """Yield `behind`, then the batches under numbers that follow, behind their catalogues.
 
-    What the former epoch had to declare lost is declared here: nobody may have heard of it.
+    With each comes the sequence that it had, or that of the batch it stands in front of; 0 with the
+    first. What the former epoch had to declare lost is declared here: nobody may have heard of it.
     """
-    yield behind
+    yield behind, 0
     epoch, sequence = behind.epoch, behind.sequence
     announced = {behind.schema}
     for batch in batches_kept:
@@ -116,7 +170,7 @@ def _renumbered(
                 sequence += 1
                 body = known.to_bytes()
                 first = replace(batch, kind=BatchKind.CATALOGUE, codec=0, payload=body)
-                yield replace(first, epoch=epoch, sequence=sequence)
+                yield replace(first, epoch=epoch, sequence=sequence), batch.sequence
                 announced.add(batch.schema)
         sequence += 1
-        yield replace(batch, epoch=epoch, sequence=sequence)
+        yield replace(batch, epoch=epoch, sequence=sequence), batch.sequence

@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 
 from edgeagg_agent.catalogues import Catalogues
-from edgeagg_agent.epochs import BATCHES, ORIGIN, READINGS, numbers
+from edgeagg_agent.epochs import BATCHES, READINGS, numbers, tidy
 
 
 class FormerEpochs:
@@ -56,5 +56,5 @@ class FormerEpochs:
             Catalogues(self._directory).forget(epoch)
             for cursor in self._directory.glob(f"cursor-*-{epoch}"):
                 cursor.unlink()
-            (self._directory / f"{ORIGIN}{epoch}").unlink(missing_ok=True)
             (self._directory / f"lost-{epoch}").unlink(missing_ok=True)
+            tidy(self._directory)

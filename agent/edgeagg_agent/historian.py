@@ -119,7 +119,8 @@ class Historian:
 
     def _begin(self) -> Iterator[None] | None:
         """Return the work on the oldest day that is over, None when there is none."""
-        for epoch in epochs.numbers(self._directory):
+        numbers = epochs.numbers(self._directory)
+        for epoch, own in epochs.history(self._directory, numbers).items():
             is_former = epoch != self._outbox.epoch
             if epoch in self._done:
                 continue
@@ -127,8 +128,9 @@ class Historian:
             known = segments.numbered(folder)
             if not known:
                 continue
-            first = max(self._outbox.days.covered(epoch) + 1, known[0][0])
+            first = max(self._outbox.days.covered(epoch) + 1, known[0][0], own.start)
             last = _last_of(folder, known[-1][0]) if is_former else self._outbox.delivered
+            last = min(last, own.stop - 1)
             if first > last:
                 if is_former:
                     self._done.add(epoch)

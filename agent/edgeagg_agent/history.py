@@ -71,6 +71,8 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class _Segment:
     path: Path
+    first: int
+    """The sequence that it begins with."""
     cut_at_ms: int
     """Of its first batch."""
     end: int
@@ -112,18 +114,19 @@ class History:
         Of days one group behind the other, of later batches one batch behind the other.
         """
         # batches before day files: a file that is made in between holds what is skipped of them
-        kept = {
-            epoch: _segments(epochs.batches(self._directory, epoch))
-            for epoch in epochs.numbers(self._directory)
-        }
+        known = epochs.numbers(self._directory)
+        own = epochs.history(self._directory, known)
+        kept = {epoch: _segments(epochs.batches(self._directory, epoch)) for epoch in known}
         made = days.listed(self._directory)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
             for epoch in sorted({*kept, *(day.epoch for day in made)}):
                 for day in made:
                     if day.epoch == epoch:
                         yield from self._of_day(day, asked, threads)
-                covered = days.covered(made, epoch)
-                yield from self._of_batches(kept.get(epoch, []), covered, asked, threads)
+                if epoch in own:
+                    first = max(own[epoch].start, days.covered(made, epoch) + 1)
+                    wanted = range(first, own[epoch].stop)
+                    yield from self._of_batches(kept[epoch], wanted, asked, threads)
 
     def _of_day(self, day: Day, asked: Asked, threads: ThreadPoolExecutor) -> Iterator[Part]:
         share = _share(day.cut_at_ms, asked)
@@ -166,12 +169,12 @@ class History:
         return asked.wants(catalogue.groups[group])
 
     def _of_batches(
-        self, found: list[_Segment], covered: int, asked: Asked, threads: ThreadPoolExecutor
+        self, found: list[_Segment], numbers: range, asked: Asked, threads: ThreadPoolExecutor
     ) -> Iterator[Part]:
-        """Yield what the batches behind `covered` hold."""
+        """Yield what the batches with these sequences hold."""
         last: _Read | None = None
         for segment in _overlapping(found, asked):
-            if segment.end <= covered + 1:
+            if segment.end <= numbers.start or segment.first >= numbers.stop:
                 continue
             place = found.index(segment)
             before = found[:place][::-1]
@@ -179,7 +182,7 @@ class History:
             batches = [
                 (batch, keyframe)
                 for batch, keyframe in self._wanted(here, before, last, asked)
-                if batch.sequence > covered
+                if batch.sequence in numbers
             ]
             last = here
             for batch, content in _ahead(threads, lambda b: self._decode(b, asked), batches):
@@ -271,11 +274,11 @@ def _segments(folder: Path) -> list[_Segment]:
     found = []
     known = segments.numbered(folder)
     ends = [*(number for number, _ in known[1:]), _NO_END]
-    for (_, path), end in zip(known, ends, strict=True):
+    for (number, path), end in zip(known, ends, strict=True):
         with contextlib.suppress(FileNotFoundError, FormatError):
             first = read_first(path)
             if first is not None:
-                found.append(_Segment(path, Batch.from_bytes(first[2]).cut_at_ms, end))
+                found.append(_Segment(path, number, Batch.from_bytes(first[2]).cut_at_ms, end))
     return found
 
 

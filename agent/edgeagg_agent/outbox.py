@@ -53,7 +53,8 @@ class Outbox:
         self._bytes_max = bytes_max
         self._lock = _lock(directory)
         self.epoch = epochs.current(directory, now_ms)
-        self.origin = epochs.origin(directory, self.epoch)
+        begun = epochs.beginning(directory, self.epoch)
+        self.origin = begun.why, begun.former
         self._folder = epochs.batches(directory, self.epoch)
         self._journal = Journal(self._folder, _SEGMENT_BYTES)
         self.repairs = self._journal.repairs
@@ -225,7 +226,14 @@ class Outbox:
         first = Batch(gateway, epoch, 1, kind, catalogue.hash, now_ms, 0, body)
         kept = (self._alone(number, gateway) for number in range(after + 1, self.head + 1))
         epochs.begin(
-            self._directory, self.epoch, kept, catalogue=first, signer=self.signer, why=why
+            self._directory,
+            self.epoch,
+            kept,
+            catalogue=first,
+            # day files hold some of them already where a platform was put back, or a new one is
+            counted=max(after, self.days.covered(self.epoch)),
+            signer=self.signer,
+            why=why,
         )
 
     def _alone(self, sequence: int, gateway: str) -> Batch:
