@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 from collections.abc import Coroutine, Sequence
 
 from edgeagg import keyfile
 from edgeagg._core import CUT_CELLS_MAX
 from edgeagg.batch import Origin
-from edgeagg_agent import health, identity
+from edgeagg_agent import epochs, health, identity
 from edgeagg_agent.budget import budget
 from edgeagg_agent.bus import Bus
 from edgeagg_agent.bus.serial import SerialBus
@@ -53,7 +54,7 @@ class Agent:
         now_ms = clock.now_ms()
         self._outbox = Outbox(
             site.state_directory,
-            now_ms=now_ms,
+            now_ms=epochs.name_ms(now_ms, is_right=clock.is_trusted, below=random.randrange),
             bytes_max=site.state_bytes_max,
             signer=keyfile.load_or_make(site.key_file),
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from edgeagg_agent.catalogues import Catalogues
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
+_DAY_MS = 86_400_000
 BATCHES, READINGS, ORIGIN = "batches-", "readings-", "origin-"
 _UNFINISHED = "unfinished-"
 SEQUENCE_MAX = 2**63 - 2
@@ -43,6 +44,15 @@ def numbers(directory: Path, kind: str = BATCHES) -> list[int]:
 def batches(directory: Path, epoch: int) -> Path:
     """Return the folder of an epoch's batches."""
     return directory / f"{BATCHES}{epoch}"
+
+
+def name_ms(now_ms: int, *, is_right: bool, below: Callable[[int], int]) -> int:
+    """Return what an epoch without a former one is named after: the time it begins.
+
+    Where nobody vouches for that (`is_right`), a part of a day is drawn from `below` and added: a
+    clock that was never set says the same each time a store is lost.
+    """
+    return now_ms if is_right else now_ms + below(_DAY_MS)
 
 
 def current(directory: Path, now_ms: int) -> int:

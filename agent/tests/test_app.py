@@ -273,6 +273,15 @@ async def test_what_is_read_before_the_time_is_known_waits_for_it_and_the_status
     assert len(rows) > said[-1]["retimed_rows"]
 
 
+@pytest.mark.parametrize("knows_time", [True, False])
+async def test_an_epoch_that_nobody_vouches_for_the_time_of_gets_a_drawn_name(site, knows_time):
+    site.monkeypatch.setattr(app.random, "randrange", lambda below: below - 1)
+    site.clock = SystemClock(is_synchronised=lambda: knows_time)
+    await site.run(site.has_read_all)
+    (epoch,) = epochs_of(site.folder)
+    assert (epoch > SystemClock().now_ms()) == (not knows_time)
+
+
 async def test_what_waits_when_the_agent_is_stopped_waits_in_the_next_run_too(site):
     site.clock = SystemClock(is_synchronised=lambda: False)
     first = await site.run(site.has_read_all)

@@ -173,3 +173,18 @@ async def test_former_epochs_go_first_when_space_is_short(tmp_path):
     assert box.bytes_count < kept
     assert box.dropped_count == 0
     box.close()
+
+
+def test_a_store_that_is_lost_again_with_the_same_wrong_time_is_another_epoch(tmp_path):
+    drawn = iter([5, 17])
+    names = []
+    for life in ("first", "second"):
+        now_ms = epochs.name_ms(START_MS, is_right=False, below=lambda _: next(drawn))
+        box = opened(tmp_path / life, now_ms=now_ms)
+        box.close()
+        names.append(box.epoch)
+    assert names == [START_MS + 5, START_MS + 17]
+
+
+def test_an_epoch_is_named_after_the_time_where_somebody_vouches_for_it():
+    assert epochs.name_ms(START_MS, is_right=True, below=lambda below: below - 1) == START_MS
