@@ -25,7 +25,7 @@ from edgeagg_agent.catalogues import Catalogues
 
 _SEGMENT_BYTES = 1 << 20
 _RECORD_BATCH = 1
-_DAY_MS = 86_400_000
+_HOUR_MS = 3_600_000
 BATCHES, READINGS, ORIGIN = "batches-", "readings-", "origin-"
 _UNFINISHED = "unfinished-"
 SEQUENCE_MAX = 2**63 - 2
@@ -49,10 +49,11 @@ def batches(directory: Path, epoch: int) -> Path:
 def name_ms(now_ms: int, *, is_right: bool, below: Callable[[int], int]) -> int:
     """Return what an epoch without a former one is named after: the time it begins.
 
-    Where nobody vouches for that (`is_right`), a part of a day is drawn from `below` and added: a
-    clock that was never set says the same each time a store is lost.
+    Where nobody vouches for that (`is_right`), a part of an hour is drawn from `below` and added: a
+    clock that was never set says the same each time a store is lost. Of no more, for a later epoch
+    should have the greater number where the time was right after all.
     """
-    return now_ms if is_right else now_ms + below(_DAY_MS)
+    return now_ms if is_right else now_ms + below(_HOUR_MS)
 
 
 def current(directory: Path, now_ms: int) -> int:
