@@ -75,3 +75,22 @@ async def test_each_slot_counts_once_by_the_best_word_there_is_for_it(store: Sto
         count = by_meter[group.meter]
         assert (count.rows, count.gap_slots, count.lost_slots) == (row_count, missing, lost_count)
         assert SlotBalance(count).unexplained == unexplained
+
+
+async def test_a_longer_gap_from_an_older_copy_hides_no_row_behind_a_shorter_one(
+    store: Store,
+) -> None:
+    missed = held(INCOMER, (1, 1), Quality.OVERRUN)
+    width = len(INCOMER.points)
+    rows = [
+        content.ReadingRow(INCOMER, at_ms, at_ms, (1,) * width, (0,) * width)
+        for slot in (0, 2, 3, 4)
+        for at_ms in [EPOCH + slot * INCOMER.period_ms]
+    ]
+    told = content.Content(tuple(rows), (), (missed,))
+    again = content.Content((), (), (held(INCOMER, (1, 6), Quality.STOPPED),))
+    for sequence, one in ((2, told), (3, again)):
+        await store.commit([dataclasses.replace(data_of(sequence), content=one)])
+    (count,) = await store.slots(GATEWAY)
+    assert (count.rows, count.gap_slots) == (4, 3)
+    assert SlotBalance(count).unexplained == 0

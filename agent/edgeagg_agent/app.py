@@ -257,13 +257,21 @@ class Agent:
         if self.next_origin is None:
             await self._say_farewell()
             return
-        await asyncio.to_thread(self._recorder.end_epoch)
-        await asyncio.to_thread(
-            self._outbox.begin_epoch,
+        try:
+            await asyncio.to_thread(self._begin_epoch, self.next_origin)
+        except OSError as error:
+            # whoever starts next finds the same out again
+            _log.error("state directory: %s; no next epoch is begun yet", error.strerror)
+
+    def _begin_epoch(self, why: Origin) -> None:
+        if not self._recorder.end_epoch():
+            _log.error("state directory: readings wait for it; no next epoch is begun yet")
+            return
+        self._outbox.begin_epoch(
             self._site.gateway,
             self._recorder.catalogue,
             after=min(uplink.sender.through for uplink in self._uplinks),
-            why=self.next_origin,
+            why=why,
             now_ms=self._clock.now_ms(),
         )
 

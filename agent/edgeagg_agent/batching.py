@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeagg._core import KEYFRAME_BACK_MAX, Cut, Keyframe
+from edgeagg._core import CODEC_DELTA, KEYFRAME_BACK_MAX, Cut, Keyframe, decode
 from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, NewKey
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
-from edgeagg.statement import Span, Tally, encode
+from edgeagg.statement import DayBook, Span, Tally, encode
 from edgeagg_agent.outbox import Outbox
 
 _STATED_MAX = 256  # days of groups in one batch
@@ -126,3 +126,13 @@ class Batcher:
                 return None
             self._keyframe = keyframe, Keyframe(payload)
         return self._keyframe[1], sequence - keyframe
+
+
+def days_over(
+    days: DayBook, parts: Sequence[Cut], now_ms: int | None
+) -> Sequence[tuple[Span, Tally]]:
+    """Add what was cut to the book of days, and take out those over at `now_ms`; None: all."""
+    for part in parts:
+        # what the smaller codec makes takes longer to read than to make again the fast way
+        days.fold(decode(*part.encode(CODEC_DELTA)))
+    return days.take(now_ms)

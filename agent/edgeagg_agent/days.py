@@ -55,11 +55,12 @@ class Days:
     """The day files of a state directory that an agent runs on."""
 
     def __init__(self, directory: Path) -> None:
-        """Look which there are; what a kill left unfinished is removed."""
+        """Look which there are; what a kill left unfinished is removed. OSError."""
         self._directory = directory
         self._days = listed(directory)
         with contextlib.suppress(OSError):
             self.unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
             # batches are let go for a day file whose name the disk perhaps does not have yet
             self._sync_names()
 

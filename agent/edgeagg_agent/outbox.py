@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeagg._core import CODEC_CM, KEYFRAME_BACK_MAX, Journal, Keyframe, anchor_of, recode
-from edgeagg.batch import SCHEMA_BYTES, Batch, BatchKind, Origin, check_of
+from edgeagg.batch import Batch, BatchKind, Origin, check_of
 from edgeagg.errors import StoreError
 from edgeagg.model import Catalogue
 from edgeagg.seal import Signer
@@ -247,10 +247,10 @@ class Outbox:
         back = anchor_of(batch.codec, batch.payload)
         if back is None:
             return batch
-        payload = self.keyframe_payload(sequence - back)
+        begins = sequence - back
+        payload = self.keyframe_payload(begins) or self._losses.keyframe(begins)
         if payload is None:
-            lost = BatchKind.LOST
-            return replace(batch, kind=lost, schema=bytes(SCHEMA_BYTES), codec=0, payload=b"")
+            return self._lost(sequence, gateway, None)
         codec, payload = recode(batch.codec, batch.payload, Keyframe(payload))
         return replace(batch, codec=codec, payload=payload)
 
@@ -282,10 +282,12 @@ class Outbox:
         return batch.payload if anchor_of(batch.codec, batch.payload) is None else None
 
     def announces(self, public: bytes) -> bool:
-        """Tell whether the last batch names this key as the gateway's next.
+        """Tell whether a batch names this key as the gateway's next.
 
         Then its file is there, too: a kill may have come between the two. Blocks; OSError.
         """
+        if any(Batch.from_bytes(it.message).payload.startswith(public) for it in self.keys()):
+            return True
         record = self._journal.read(self.head) if self.head else None
         if record is None:
             return False
@@ -354,14 +356,15 @@ class Outbox:
         first, delivered = self._journal.first, self.delivered
         self._losses.forget(delivered)
         leaving = self._leaving()
-        if not self._journal.free_oldest(give_to=give_to):
-            return False
         known = {
             schema: self._catalogues.find(schema) for schema in {batch.schema for batch in leaving}
         }
         for batch in leaving:
             self._note_leaving(batch, known[batch.schema])
+        # before they go: noting them in vain changes nothing, losing them in between would
         self._losses.keep()
+        if not self._journal.free_oldest(give_to=give_to):
+            return False
         self.dropped_count += sum(
             not self._is_delivered(sequence)
             and self._catalogues.message(self.epoch, sequence) is None

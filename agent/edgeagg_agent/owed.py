@@ -24,6 +24,10 @@ class Owed:
             slots += former
         self._runs[group] = first_due_ms, last_due_ms, slots
 
+    def last_due_ms(self, group: int) -> int | None:
+        """Return the last slot that a group owes, None where it owes none."""
+        return self._runs[group][1] if group in self._runs else None
+
     def take(self, group: int) -> Run | None:
         """Return the run of a group to be declared now, None where there is none."""
         return self._runs.pop(group, None)

@@ -17,10 +17,10 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgeagg._core import CODEC_DELTA, Cut, Journal, ScanPlan, decode
+from edgeagg._core import Cut, Journal, ScanPlan
 from edgeagg.model import Catalogue, Quality
 from edgeagg.seal import Signer
-from edgeagg_agent.batching import Batcher, Counters, Unkept
+from edgeagg_agent.batching import Batcher, Counters, Unkept, days_over
 from edgeagg_agent.catalogues import Catalogues
 from edgeagg_agent.checkpoint import Checkpoint, CutFor, CutNote, last_checkpoint
 from edgeagg_agent.departed import Departed
@@ -113,7 +113,10 @@ class Recorder:
 
     def last_due_ms(self, group: int) -> int | None:
         """Return the group's last slot that is accounted for; None while it waits for the time."""
-        return None if self.held.holds(group) else self._aggregator.last_due_ms(group)
+        if self.held.holds(group):
+            return None
+        owed_ms = self._owed.last_due_ms(group)
+        return self._aggregator.last_due_ms(group) if owed_ms is None else owed_ms
 
     def scan(
         self,
@@ -233,7 +236,7 @@ class Recorder:
             raise ValueError("a key follows another")
         self.release(range(len(self._catalogue.groups)))
         self._write_cut(now_ms, CutFor.ROWS)
-        self._deliver(self._parts(now_ms), now_ms, 0, self._aggregator.snapshot())
+        self._deliver(self._parts(now_ms), now_ms, 0)
         announcement = self._batcher.key(following, former, now_ms)
         self._write_cut(now_ms, CutFor.ANNOUNCEMENT)
         self._keep([announcement], self._aggregator.snapshot())
@@ -288,9 +291,8 @@ class Recorder:
         if unkept is None:
             return
         if unkept.batches is None:
-            unkept.batches = self._messages(
-                unkept.first, unkept.parts, unkept.now_ms, unkept.keyframe
-            )
+            made = unkept.first, unkept.parts, unkept.now_ms, unkept.keyframe
+            unkept.batches = self._messages(*made)
         self._outbox.commit()  # so that the head tells what is kept
         kept = self._outbox.head + 1 - unkept.first
         self._outbox.append(unkept.batches[kept:])
@@ -299,15 +301,20 @@ class Recorder:
         self._unkept = None
         self._rows.write()
 
-    def end_epoch(self) -> None:
+    def end_epoch(self) -> bool:
         """Make the next epoch begin behind the last cut, with none of this one's numbers. Blocks.
 
-        Nothing may be recorded since that cut.
+        Return False where a disk that refuses has kept that cut from being made or kept; then
+        nothing has changed. OSError.
         """
+        self._keep_cut()
+        if self.pending_cells:
+            return False
         snapshot = self._aggregator.snapshot()
         for _ in range(2):  # one may be damaged
             self._stage_checkpoint(snapshot, head=0)
         self._rows.write()
+        return True
 
     def _write_cut(self, now_ms: int, what_for: CutFor) -> None:
         """Commit the record of a cut whose batches refer to no keyframe."""
@@ -335,7 +342,6 @@ class Recorder:
         parts: Sequence[Cut],
         now_ms: int,
         keyframe: int,
-        snapshot: bytes,
         *,
         kept: int = 0,
         ends_days: bool = False,
@@ -347,7 +353,7 @@ class Recorder:
         first = self._outbox.head + 1 - kept
         batches = self._messages(first, parts, now_ms, keyframe, ends_days=ends_days)
         if batches[kept:]:
-            self._keep(batches[kept:], snapshot)
+            self._keep(batches[kept:], self._aggregator.snapshot())
             self._rows.write()
 
     def _messages(
@@ -360,13 +366,9 @@ class Recorder:
         ends_days: bool = False,
     ) -> list[bytes]:
         """Make the batches of a cut: its parts, then the statements of days that are over."""
-        schema = self._catalogue.hash
-        codec = self.codec
+        schema, codec = self._catalogue.hash, self.codec
         batches = self._batcher.data(first, parts, schema, now_ms, keyframe=keyframe, codec=codec)
-        for part in parts:
-            # what the smaller codec makes takes longer to read than to make again the fast way
-            self._days.fold(decode(*part.encode(CODEC_DELTA)))
-        over = self._days.take(None if ends_days else now_ms)
+        over = days_over(self._days, parts, None if ends_days else now_ms)
         return batches + self._batcher.statements(first + len(batches), over, schema, now_ms)
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
@@ -402,7 +404,6 @@ class Recorder:
                     self._parts(note.now_ms),
                     note.now_ms,
                     note.keyframe,
-                    self._aggregator.snapshot(),
                     kept=kept,
                     ends_days=note.what_for is CutFor.LAST_ROWS,
                 )
@@ -426,8 +427,7 @@ class Recorder:
     def _change_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
         """Finish what was read under the former catalogue, then announce and use the new one."""
         self._write_cut(now_ms, CutFor.LAST_ROWS)
-        parts = self._parts(now_ms)
-        self._deliver(parts, now_ms, 0, self._aggregator.snapshot(), ends_days=True)
+        self._deliver(self._parts(now_ms), now_ms, 0, ends_days=True)
         former = self._catalogue, self._aggregator
         self._aggregator = self._departed.change(*former, catalogue, now_ms)
         self._catalogue = catalogue

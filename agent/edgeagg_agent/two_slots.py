@@ -13,8 +13,6 @@ import struct
 import zlib
 from pathlib import Path
 
-from edgeagg.disk import sync
-
 _HEAD = struct.Struct("<QII")  # generation, bytes, CRC-32 of both and of what follows
 
 
@@ -33,7 +31,9 @@ class TwoSlots:
         with contextlib.suppress(OSError):
             data = path.read_bytes()
             if is_synced:
-                sync(path)
+                # written once more: of what a failed sync left the kernel says no more that the
+                # disk lacks it
+                self._put(data, 0)
         slots = (data[:slot_bytes], data[slot_bytes : 2 * slot_bytes])
         self._generation, self.value = max(map(_read, slots))
 

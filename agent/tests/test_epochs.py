@@ -1,6 +1,7 @@
 """A new epoch takes along what no platform has, and a kill leaves one epoch or the other."""
 
 import contextlib
+import errno
 
 import pytest
 
@@ -20,6 +21,7 @@ from edgeagg.batch import Batch, BatchKind, Origin
 from edgeagg_agent import epochs
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.rowlog import RowLog
 
 PLANT = catalogue(("incomer", 1_000), ("pv", 2_000))
 LATER_MS = START_MS + 3_600_000
@@ -64,6 +66,33 @@ async def test_batches_behind_the_cursor_come_again_under_new_numbers_behind_the
     assert delivered.anchored_count == 0
     assert in_groups(delivered.events) == in_groups(former.events)
     assert delivered.windows == former.windows
+
+
+@pytest.mark.parametrize("refusing", [(Outbox, "append"), (RowLog, "write")])
+async def test_no_epoch_is_left_while_the_disk_refuses_what_was_read(
+    tmp_path, monkeypatch, refusing
+):
+    steps = list(history(1, PLANT, 40))
+    box = opened(tmp_path, START_MS)
+    recorder = Recorder(tmp_path, box, GATEWAY, PLANT, now_ms=START_MS)
+    for step in steps:
+        if not isinstance(step, Commit | Cut):
+            step.push(recorder)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*refusing, refuse)
+        await recorder.commit()
+        assert await recorder.cut(START_MS + 60_000) == 0
+        with pytest.raises(OSError, match="No space"):
+            recorder.end_epoch()
+    if refusing[1] == "write":
+        assert not recorder.end_epoch(), "what is pending is in no batch yet"
+    box.close()
+    await Gateway(tmp_path, PLANT).play([Cut(START_MS + 60_000)])
+    assert in_groups(Delivered(messages(tmp_path)).events) == in_groups(steps)
 
 
 async def test_what_the_former_epoch_had_lost_is_lost_in_the_new_one_too(tmp_path, monkeypatch):

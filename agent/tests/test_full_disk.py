@@ -24,11 +24,12 @@ from agent.tests.histories import (
 from agent.tests.refusing import RefusingDisk
 from edgeagg.batch import Batch, BatchKind
 from edgeagg.model import Quality
+from edgeagg_agent import books, two_slots
 from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent import recorder as recorder_module
-from edgeagg_agent import two_slots
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
+from edgeagg_agent.schedule import Schedule
 
 PLANT = catalogue(("incomer", 1_000), ("pv", 2_000), ("incomer", 4_000))
 SEGMENT_BYTES = 4096
@@ -149,6 +150,27 @@ async def test_slots_beyond_the_memory_are_declared_exactly(gateway, disk, monke
     assert len(rows) - len(kept) == sum(gap.slots for gap in gaps)
     assert gateway.recorder.counters.not_kept == sum(2 * gap.slots for gap in gaps)
     assert gateway.recorder.counters.missed == gateway.recorder.counters.not_kept
+
+
+async def test_slots_that_are_owed_are_not_declared_again_when_the_clock_is_set(
+    gateway, disk, monkeypatch
+):
+    monkeypatch.setattr(recorder_module, "WAITING_BYTES_MAX", 400)
+    disk.error = errno.ENOSPC
+    for step in seconds(60):
+        await gateway.do(step)
+    last_ms = START_MS + 59_000
+    assert gateway.recorder.last_due_ms(0) == last_ms
+    periods_ms = {number: group.period_ms for number, group in enumerate(PLANT.groups)}
+    schedule = Schedule(periods_ms, START_MS + 90_000)
+    books.take_over(schedule, periods_ms, gateway.recorder, START_MS + 90_000)
+    disk.error = None
+    delivered = Delivered(await gateway.end(START_MS + 100_000))
+    found = slots(delivered.events, PLANT)
+    assert len(found) == len(set(found))
+    assert {due_ms for number, due_ms in found if number == 0} >= set(
+        range(START_MS, START_MS + 90_000, 1_000)
+    )
 
 
 async def test_memory_is_bounded_however_long_the_disk_refuses(gateway, disk, monkeypatch):

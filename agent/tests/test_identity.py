@@ -125,6 +125,34 @@ async def test_one_key_follows_another_wherever_the_power_is_cut(
     }
 
 
+async def test_a_renaming_of_the_key_that_a_power_cut_undid_is_made_again(site, tmp_path):
+    start(site)
+    first = keyfile.load(site.key_file)
+    former = site.key_file.read_bytes()
+    following = identity.renew(site.key_file)
+    start(site)
+    start(site)
+    signer = keyfile.load(site.key_file)
+    outbox = Outbox(site.state_directory, now_ms=START_MS, bytes_max=1 << 20, signer=signer)
+    recorder = Recorder(site.state_directory, outbox, GATEWAY, site.catalogue(), now_ms=START_MS)
+    points = len(site.catalogue().groups[0].points)
+    row = {"values": [1] * points, "qualities": bytes(points)}
+    due_ms = START_MS + 60_000
+    recorder.row(0, due_ms=due_ms, at_ms=due_ms, **row)
+    assert await recorder.cut(due_ms + 1) == 1
+    outbox.close()
+    site.key_file.rename(site.key_file.with_name(site.key_file.name + ".next"))
+    site.key_file.write_bytes(former)
+    site.key_file.chmod(0o600)
+    batches = start(site)
+    assert keyfile.load(site.key_file).public == following.public
+    assert [Batch.from_bytes(batch).kind for batch in batches].count(BatchKind.KEY) == 1
+    assert await delivered(tmp_path, batches, first.public) == {
+        first.public: State.RETIRED,
+        following.public: State.ACTIVE,
+    }
+
+
 class Enrolled:
     """An MQTT connection to a real inbox that knows the keys in its store."""
 

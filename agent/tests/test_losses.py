@@ -16,7 +16,7 @@ from edgeagg.receiver.keys import Admission
 from edgeagg.receiver.sqlite import SqliteStore
 from edgeagg_agent import outbox as outbox_module
 from edgeagg_agent import two_slots
-from edgeagg_agent.losses import Losses
+from edgeagg_agent.losses import Losses, keyframe_of
 from edgeagg_agent.outbox import Outbox
 from edgeagg_agent.recorder import Recorder
 
@@ -122,6 +122,56 @@ async def test_what_is_lost_is_told_in_the_next_epoch_too(tmp_path, stores):
         found = await audit(store, GATEWAY)
         assert found.lost > 0
         assert found.unexplained == 0
+    life.box.close()
+
+
+class Watched:
+    """A journal of batches, of which somebody looks at the losses when its oldest segment goes."""
+
+    def __init__(self, journal, look):
+        self._journal, self._look = journal, look
+
+    def __getattr__(self, name):
+        return getattr(self._journal, name)
+
+    def free_oldest(self, **options):
+        self._look()
+        return self._journal.free_oldest(**options)
+
+
+async def test_what_goes_is_written_down_before_it_goes(tmp_path, stores):
+    folder = tmp_path / "state"
+    life = Life(folder, stores, (0, 0))
+    known = []
+
+    def look():
+        known.append(Losses(folder, life.box.epoch).runs(PLANT.hash))
+
+    life.box._journal = Watched(life.box._journal, look)
+    await life.play(history(5, PLANT, SECONDS), restarts=False)
+    life.box.close()
+    assert known[0] != known[-1] == Losses(folder, life.box.epoch).runs(PLANT.hash)
+
+
+async def test_a_keyframe_that_was_let_go_still_makes_its_batches_readable_in_the_next_epoch(
+    tmp_path, stores
+):
+    life = Life(tmp_path / "state", stores, (SECONDS, SECONDS))
+    await life.play(history(5, PLANT, SECONDS), restarts=False)
+    begins = [
+        (batch.sequence, keyframe_of(batch))
+        for sequence in range(life.box.first, life.box.head + 1)
+        if (batch := life.box._batch(sequence)) is not None and batch.kind is BatchKind.DATA
+    ]
+    orphans = [number for number, begin in begins if begin is not None and begin < life.box.first]
+    assert orphans
+    life.recorder.end_epoch()
+    after = orphans[0] - 1
+    life.box.begin_epoch(GATEWAY, PLANT, after=after, why=Origin.BEHIND, now_ms=START_MS + 1)
+    life.box.close()
+    life.start()
+    found = [life.box._batch(sequence) for sequence in range(1, life.box.head + 1)]
+    assert BatchKind.LOST not in [batch.kind for batch in found]
     life.box.close()
 
 

@@ -337,7 +337,7 @@ impl Aggregator {
         Ok(out)
     }
 
-    /// Take over a snapshot of an aggregator of the same shape.
+    /// Take over a snapshot of an aggregator of the same shape; what was taken in is forgotten.
     ///
     /// # Errors
     /// `Truncated`, `Corrupt` or `TooLarge` when it is not one.
@@ -351,6 +351,7 @@ impl Aggregator {
         }
         self.late = reader.u64()?;
         for group in &mut self.groups {
+            *group = group.fresh()?;
             group.load(&mut reader)?;
         }
         reader.end()

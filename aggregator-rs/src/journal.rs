@@ -361,7 +361,7 @@ fn read_record(file: &File, offset: u64) -> Result<Option<Record>, Error> {
     Ok(is_valid(&head, &payload).then_some((kind, payload)))
 }
 
-/// Look through the last segment, and wipe what stands behind its last valid record.
+/// Look through the last segment, write what is valid in it once more, and wipe what stands behind.
 fn repair(file: &File, last: &Segment) -> Result<(Offsets, u64, Repairs), Error> {
     let bytes = fs::read(&last.path).map_err(Error::io("read a journal segment"))?;
     let (offsets, end) = segment::scan(&bytes, last.first);
@@ -372,6 +372,12 @@ fn repair(file: &File, last: &Segment) -> Result<(Offsets, u64, Repairs), Error>
     let stale = bytes
         .get(end..)
         .and_then(|rest| rest.iter().rposition(|&byte| byte != 0));
+    // as they were read: of what a failed sync has left in the memory of the kernel it says no more
+    // that the disk lacks it
+    if let Some(valid) = bytes.get(..end) {
+        file.write_all_at(valid, 0)
+            .map_err(Error::io("write the journal"))?;
+    }
     if let Some(stale) = stale {
         let torn = vec![0; stale + 1];
         file.write_all_at(&torn, end as u64)

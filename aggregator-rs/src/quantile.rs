@@ -1,4 +1,4 @@
-//! Exact quantiles: all values of a window are kept until it closes.
+//! Exact quantiles: all values of a window are kept until it ends.
 //!
 //! A quantile is a value that was read (nearest rank): the lowest one that at least so many percent
 //! of the values do not exceed. More than [`VALUES_MAX`] values are not kept; they have none.

@@ -293,3 +293,32 @@ fn write_the_corpus() {
         std::fs::write(folder.join(format!("anchored_{at}.bin")), bytes).unwrap();
     }
 }
+
+#[test]
+fn a_step_that_does_not_fit_comes_back_in_whatever_unit_the_keyframe_moved() {
+    let table = |start_ms: i64, values: &[i64]| {
+        let rows = 0..values.len() as i64;
+        let due: Column = rows.map(|row| Some(start_ms + row * 1_000)).collect();
+        let zeros: Column = vec![Some(0); values.len()];
+        let values: Column = values.iter().copied().map(Some).collect();
+        let columns = vec![due, zeros.clone(), values, zeros];
+        Table::new(TableKind::Readings, 0, 0, columns).unwrap()
+    };
+    let first = table(1_795_000_000_000, &[-35, -28, -7, -21, -42, -14, 0, -7]);
+    let keyframe = keyframe(std::slice::from_ref(&first));
+    for values in [
+        [0, i64::MAX],
+        [-7, i64::MAX - 7],
+        [i64::MIN, -7],
+        [7, i64::MIN + 1],
+    ] {
+        let later = [table(1_795_000_008_000, &values)];
+        let payload = encode_anchored(&later, &keyframe, 1).unwrap();
+        let found = decode_on(CODEC_CM, &payload, Some(&keyframe)).unwrap();
+        assert_eq!(found, later);
+        let [later] = later;
+        let both = [first.clone(), later];
+        let alone = encode_as(CODEC_CM, &both).unwrap();
+        assert_eq!(decode(CODEC_CM, &alone).unwrap(), both);
+    }
+}

@@ -213,3 +213,40 @@ fn a_snapshot_of_an_open_window_without_rows_is_refused() {
     let open = |it: &Result<(), Error>| matches!(it, Err(Error::Corrupt { what, .. }) if *what == "open window");
     assert!(restored.iter().any(open), "{restored:?}");
 }
+
+#[test]
+fn a_restore_forgets_what_was_taken_in_before() {
+    let guard = Guard::new(None, 1_000_000, 1).unwrap();
+    let kinds = vec![PointKind::Gauge, PointKind::Guarded(guard)];
+    let shape = GroupShape::new(1_000, kinds).unwrap();
+    let new = || Aggregator::new(vec![shape.clone()], &[5_000]).unwrap();
+    let push = |aggregator: &mut Aggregator, seconds: std::ops::Range<i64>| {
+        for second in seconds {
+            let row = Row {
+                due_ms: second * 1_000,
+                at_ms: second * 1_000,
+                values: vec![Some(7), Some(second)],
+                qualities: vec![0; 2],
+            };
+            aggregator.push_row(0, row).unwrap();
+        }
+    };
+    let told = |aggregator: &mut Aggregator| -> Vec<_> {
+        std::iter::from_fn(|| aggregator.cut(60_000)).collect()
+    };
+    let mut before = new();
+    push(&mut before, 0..12);
+    while before.cut(12_000).is_some() {}
+    let snapshot = before.snapshot().unwrap();
+    let mut used = new();
+    push(&mut used, 0..7);
+    while used.cut(7_000).is_some() {}
+    push(&mut used, 7..30);
+    let mut unused = new();
+    for restored in [&mut used, &mut unused] {
+        restored.restore(&snapshot).unwrap();
+        push(restored, 12..40);
+    }
+    assert_eq!(told(&mut used), told(&mut unused));
+    assert_eq!(used.snapshot(), unused.snapshot());
+}

@@ -118,7 +118,9 @@ fn seen(dice: &mut Dice, kind: PointKind, held: i64, trouble: i64) -> (Option<i6
 fn life(dice: &mut Dice) -> Life {
     let period_ms = dice.pick(&[1_000, 10_000, MINUTE_MS]);
     let kinds = kinds(dice, period_ms);
-    let lengths_ms = [5, 40, 60].map(|periods| periods * period_ms).to_vec();
+    // in one chain, in two, and none
+    let lengths: &[i64] = dice.pick(&[&[5, 40, 60], &[5, 7, 40], &[]]);
+    let lengths_ms = lengths.iter().map(|periods| periods * period_ms).collect();
     let shape = shape(dice, period_ms, kinds.clone());
     let events = events(dice, period_ms, &kinds);
     Life {

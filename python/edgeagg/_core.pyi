@@ -258,7 +258,7 @@ def read_segment(path: str | PathLike[str]) -> list[tuple[int, int, bytes]]:
 def anchor_of(codec: int, payload: bytes) -> int | None:
     """Return how many sequences before its own a payload's keyframe is; None if it needs none.
 
-    CodecError when the payload's first byte says neither.
+    CodecError when there is no payload.
     """
 
 def decode(

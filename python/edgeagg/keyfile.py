@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import stat
 from collections.abc import Callable
@@ -68,4 +69,9 @@ def make(path: Path, random_bytes: Callable[[int], bytes] = os.urandom) -> Signe
 
 def load_or_make(path: Path) -> Signer:
     """Read a key, or make it where there is none yet."""
-    return load(path) if path.exists() else make(path)
+    if not path.exists():
+        return make(path)
+    # whoever made or renamed it was perhaps killed before the disk knew
+    with contextlib.suppress(PermissionError):
+        sync(path.parent)
+    return load(path)

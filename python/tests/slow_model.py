@@ -113,8 +113,9 @@ class Bits:
 
 HASHED, SHAPES, INPUTS, DIRECTS, SETS, CLASSES, FLAGS = 7, 5, 14, 64, 19, 25, 192
 KNOWNS = 7
-DECISIONS = 327_680
 """Sets of weights by how well the hashed slots know a decision."""
+DECISIONS = 327_680
+"""Most that a payload and its keyframe may take."""
 
 Shape = tuple[float, float]
 """Offset and sharpness."""

@@ -85,6 +85,27 @@ async def test_a_batch_before_its_keyframe_waits_and_is_taken_when_it_comes_agai
     assert inbox.counters == Counters(new=3, waiting=1)
 
 
+async def test_a_keyframe_that_another_receiver_commits_meanwhile_costs_no_batch(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, other = Inbox(store, Admission.ANYBODY), Inbox(store, Admission.ANYBODY)
+    keyframe = alone(2)
+    late = behind(keyframe, 3)
+    await take_all(other, [message(catalogue_batch())], NOW_MS)
+    ask = store.keyframe
+
+    async def overtaken(gateway: str, epoch: int, sequence: int) -> bytes | None:
+        found = await ask(gateway, epoch, sequence)
+        await take_all(other, [message(keyframe)], NOW_MS)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "keyframe", overtaken)
+        assert await take_all(inbox, [message(late)], NOW_MS) == [receipt(2)]
+    assert (inbox.counters.undecodable, inbox.counters.waiting) == (0, 1)
+    assert await take_all(inbox, [message(late)], NOW_MS) == [receipt(3)]
+
+
 async def test_a_lost_keyframe_ends_the_batches_behind_it_as_lost_and_says_so_once(
     store: SqliteStore,
 ) -> None:

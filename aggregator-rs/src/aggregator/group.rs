@@ -97,6 +97,11 @@ impl Group {
         })
     }
 
+    /// A group of the same shape that knows nothing.
+    pub(super) fn fresh(&self) -> Result<Group, Error> {
+        Group::new(self.shape.clone(), &self.lengths_ms, &self.calendar)
+    }
+
     pub(super) fn last_due_ms(&self) -> Option<i64> {
         self.last_due_ms
     }
@@ -119,7 +124,7 @@ impl Group {
     /// Go on behind another slot: what is open ends as it is, what is pending stays.
     pub(super) fn restart(&mut self, last_due_ms: i64) -> Result<(), Error> {
         self.close_due(END_OF_TIME_MS);
-        let fresh = Group::new(self.shape.clone(), &self.lengths_ms, &self.calendar)?;
+        let fresh = self.fresh()?;
         self.good = fresh.good;
         self.totalisers = fresh.totalisers;
         self.windows = fresh.windows;
@@ -319,9 +324,8 @@ impl Group {
         self.demands.save(out);
     }
 
-    /// Read what [`Group::save`] wrote for a group of the same shape.
+    /// Read what [`Group::save`] wrote for a group of the same shape into a fresh one.
     pub(super) fn load(&mut self, reader: &mut Reader<'_>) -> Result<(), Error> {
-        self.calm_down(None);
         self.last_due_ms = reader.option()?;
         for good in &mut self.good {
             *good = match reader.option()? {

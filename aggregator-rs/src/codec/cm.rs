@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 /// time of decoding.
 pub const CM_CELLS_MAX: usize = 24_576;
 
-/// Columns that may be predicted from others, in one payload.
+/// Columns that may be predicted from others, in one payload and its keyframe.
 const BESIDE_MAX: usize = 4096;
 
 /// The farthest back that a keyframe may be: forms from 1 on say how far it is.
@@ -199,11 +199,6 @@ fn walked(tables: &[Table], anchor: Option<(&Keyframe, u8)>) -> Result<(Encoder,
 /// `NeedsKeyframe`, `Truncated`, `Corrupt` or `TooLarge`; never more than [`CM_CELLS_MAX`] cells
 /// are allocated.
 pub(super) fn decode(payload: &[u8], keyframe: Option<&Keyframe>) -> Result<Vec<Table>, Error> {
-    let keyframe = match (anchor_of(payload)?, keyframe) {
-        (None, _) => None,
-        (Some(_), Some(keyframe)) => Some(keyframe),
-        (Some(back), None) => return Err(Error::NeedsKeyframe(back)),
-    };
     decode_with(payload, keyframe).map(|(tables, _)| tables)
 }
 

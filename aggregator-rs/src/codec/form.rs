@@ -22,6 +22,8 @@ pub(super) struct Form {
     pub(super) first: i64,
     /// All values differ from the first by multiples of it.
     pub(super) unit: i64,
+    /// How far from the first values are, at most, where the unit is not 1.
+    reach: u64,
 }
 
 impl Form {
@@ -33,19 +35,22 @@ impl Form {
         is_continued: false,
         first: 0,
         unit: 1,
+        reach: 0,
     };
 
     /// Look at a column.
     pub(super) fn of(column: &Column) -> Form {
         let first = column.iter().flatten().next();
         let is_constant = column.iter().flatten().all(|value| Some(value) == first);
+        let (unit, reach) = first.map_or((1, 0), |first| unit(column, *first));
         Form {
             is_empty: first.is_none(),
             is_sparse: first.is_some() && column.iter().any(Option::is_none),
             is_constant,
             is_continued: false,
             first: first.copied().unwrap_or_default(),
-            unit: first.map_or(1, |first| unit(column, *first)),
+            unit,
+            reach,
         }
     }
 
@@ -55,36 +60,39 @@ impl Form {
     }
 }
 
-/// The greatest common divisor of what the cells differ by; 1 where a difference does not fit.
-fn unit(column: &Column, first: i64) -> i64 {
-    let mut unit = 0_u64;
+/// The greatest common divisor of what the cells differ by, and the largest difference; 1 and none
+/// where a difference does not fit.
+fn unit(column: &Column, first: i64) -> (i64, u64) {
+    let (mut unit, mut reach) = (0_u64, 0);
     for value in column.iter().flatten() {
         let Some(difference) = value.checked_sub(first) else {
-            return 1;
+            return (1, 0);
         };
         let mut rest = difference.unsigned_abs();
+        reach = rest.max(reach);
         while rest != 0 {
             (unit, rest) = (rest, unit % rest);
         }
         if unit == 1 {
-            return 1;
+            return (1, 0);
         }
     }
-    i64::try_from(unit.max(1)).unwrap_or(1)
+    i64::try_from(unit.max(1)).map_or((1, 0), |unit| (unit, reach))
 }
 
 /// The greatest common divisor of what the cells of such a column and `again` differ by; 0 when
-/// they do not differ.
+/// they do not differ, 1 where a difference may not fit.
 fn unit_from(form: &Form, again: i64) -> i64 {
-    let Some(difference) = form.first.checked_sub(again) else {
+    let difference = form.first.abs_diff(again);
+    if difference.saturating_add(form.reach) > i64::MAX as u64 {
         return 1;
-    };
+    }
     let mut unit = if form.is_constant {
         0
     } else {
         form.unit.unsigned_abs()
     };
-    let mut rest = difference.unsigned_abs();
+    let mut rest = difference;
     while rest != 0 {
         (unit, rest) = (rest, unit % rest);
     }

@@ -85,7 +85,7 @@ impl Site {
     }
 }
 
-/// Encode tables for what it teaches; a payload over the limits teaches nothing.
+/// Encode tables for what it teaches; one with too many cells teaches nothing.
 fn teach(knowledge: &mut Knowledge, tables: &[Table]) {
     let mut heads = Vec::new();
     let Ok(heads) = write_heads(&mut heads, tables, super::CM_CELLS_MAX, None) else {
@@ -100,7 +100,7 @@ fn teach(knowledge: &mut Knowledge, tables: &[Table]) {
 }
 
 /// Learn the prior anew and leave it in the folder for temporary files. A prior belongs to a
-/// codec's number: another prior is another codec.
+/// codec's number: once batches with it are kept somewhere, another prior is another codec.
 #[test]
 #[ignore = "a tool: writes prior.bin"]
 fn learn_the_prior() {

@@ -99,7 +99,7 @@ pub fn encode_smallest_on(
 /// How many sequences before a payload's own its keyframe is; none when it needs none.
 ///
 /// # Errors
-/// `Truncated`, or `Corrupt` for a form that does not exist.
+/// `Truncated` for no payload at all.
 pub fn anchor_of(codec: u8, payload: &[u8]) -> Result<Option<u8>, Error> {
     match codec {
         CODEC_CM => cm::anchor_of(payload),

@@ -257,12 +257,16 @@ class Inbox:
         """Open a batch that begins with what the one `back` sequences before it taught."""
         digest = hashlib.sha256(data).digest()
         wanted = batch.sequence - back
-        keyframe = await self._keyframe((batch.gateway, batch.epoch, wanted))
+        identity = batch.gateway, batch.epoch, wanted
+        keyframe = self._keyframes.get(identity)
+        if keyframe is None:
+            # asked first: what another receiver commits in between must not look like no keyframe
+            progress = await self.store.progress(batch.gateway, batch.epoch)
+            keyframe = await self._keyframe(identity)
         if keyframe is not None:
             rows = content.decode(batch.codec, batch.payload, catalogue, keyframe)
             rows = self._dated(rows, now_ms)
             return Delivery(batch, data, digest, now_ms, catalogue, rows)
-        progress = await self.store.progress(batch.gateway, batch.epoch)
         if progress.has(batch.sequence):
             # its rows are here, and its digest is all that is still asked for
             return Delivery(batch, data, digest, now_ms, None, None)
@@ -279,15 +283,12 @@ class Inbox:
         return Delivery(lost, data, digest, now_ms, None, None)
 
     async def _keyframe(self, identity: _Identity) -> Keyframe | None:
-        known = self._keyframes.get(identity)
-        if known is None:
-            payload = await self.store.keyframe(*identity)
-            if payload is None:
-                return None
-            known = Keyframe(payload)
-            if len(self._keyframes) >= _KEYFRAMES_MAX:
-                self._keyframes.clear()
-            self._keyframes[identity] = known
+        payload = await self.store.keyframe(*identity)
+        if payload is None:
+            return None
+        if len(self._keyframes) >= _KEYFRAMES_MAX:
+            self._keyframes.clear()
+        known = self._keyframes[identity] = Keyframe(payload)
         return known
 
     async def _catalogue(self, schema: bytes) -> Catalogue | None:

@@ -277,5 +277,5 @@ CREATE TABLE IF NOT EXISTS schema_version (
     only_one boolean PRIMARY KEY CHECK (only_one),
     version integer NOT NULL
 );
-INSERT INTO schema_version VALUES (true, 3)
+INSERT INTO schema_version VALUES (true, 4)
 ON CONFLICT (only_one) DO UPDATE SET version = excluded.version;

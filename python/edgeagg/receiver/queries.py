@@ -11,7 +11,8 @@ from edgeagg.receiver.rows import WINDOW_ARRAYS
 INSERT_GAP = """
 INSERT INTO gaps AS known VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (group_id, first_due_ms) DO UPDATE
-SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count
+SET last_due_ms = excluded.last_due_ms, slot_count = excluded.slot_count,
+    reason = excluded.reason
 WHERE excluded.last_due_ms > known.last_due_ms
 """
 
