@@ -210,8 +210,9 @@ class Scenario:
         run = Run(
             host,
             agent_span or Span(self.polling_ms + _COMMIT_MS, ended_ms - _COMMIT_MS),
-            # what falls due between announcement and first plan is `stopped`, too
-            [Span(self.begun_ms, self.polling_ms), *self._downs],
+            # what falls due between announcement and first plan is `stopped`, too, by the clock
+            # that the agent had then
+            [Span(self.begun_ms + offsets_ms[0], self.polling_ms + offsets_ms[0]), *self._downs],
             offsets_ms,
             blur_ms,
             self.ahead,
