@@ -1,8 +1,6 @@
 """Rows that a new epoch took along count once in history, wherever they stand."""
 
 import itertools
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,11 +31,8 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def tmp_path():
-    """Return a folder in memory where there is one: many syncs are waited for here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
+def tmp_path(ram):
+    return ram
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,7 @@
 """A disk that refuses: nothing stops, nothing is silently lost, and it goes on by itself."""
 
 import errno
-import os
 import random
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -42,14 +39,6 @@ def disk(monkeypatch):
         monkeypatch.setattr(module, "Journal", disk.journal)
         monkeypatch.setattr(module, "_SEGMENT_BYTES", SEGMENT_BYTES)
     return disk
-
-
-@pytest.fixture
-def ram():
-    """Return a folder in memory where there is one: many syncs are waited for here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import errno
 import itertools
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,8 @@ REAL_DATE_OF = historian_module.date_of
 
 
 @pytest.fixture
-def tmp_path():
-    """Return a folder in memory where there is one: many syncs are waited for here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
+def tmp_path(ram):
+    return ram
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,8 @@
 """Nothing that was committed is lost, doubled or changed, wherever the process is killed."""
 
 import asyncio
-import os
 import random
 import shutil
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -35,14 +32,6 @@ from edgeagg_agent.rowlog import CHECKPOINT
 
 PLANT = catalogue(("incomer", 1_000), ("pv", 2_000), ("incomer", 4_000))
 LATER_MS = START_MS + 3_600_000
-
-
-@pytest.fixture
-def ram():
-    """Return a folder in memory where there is one: thousands of syncs are waited for here."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture

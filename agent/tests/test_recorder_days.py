@@ -8,7 +8,7 @@ import pytest
 
 from agent.tests.fakes import GATEWAY
 from agent.tests.histories import Cut, Delivered, Gap, Gateway, Row, history, messages
-from agent.tests.test_recorder import PLANT, disk, killer, ram, uninterrupted  # noqa: F401
+from agent.tests.test_recorder import PLANT, disk, killer, uninterrupted  # noqa: F401
 from edgeagg import statement
 from edgeagg.batch import BatchKind
 from edgeagg.localdays import LocalDays
